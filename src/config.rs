@@ -1,0 +1,299 @@
+//! Settings of a model, of pruning and of sampling: plain data, one type each for every face of the program, stored in
+//! every result so that a run can be repeated.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How rotary position embedding pairs the elements of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RopeLayout {
+    /// Elements `2i` and `2i + 1` (GGUF's LLaMA files, whose q and k rows are permuted for it).
+    Adjacent,
+    /// Elements `i` and `i + head_dim / 2` (Hugging Face files).
+    Halves,
+}
+
+/// Scaling of the rotary frequencies for contexts longer than the trained one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum RopeScaling {
+    /// Every frequency is divided by `factor`.
+    Linear {
+        /// Ratio of the new context to the trained one.
+        factor: f32,
+    },
+    /// LLaMA-3.1: low frequencies divided by `factor`, high ones kept, a linear ramp between.
+    Llama3 {
+        /// Divisor of the low frequencies.
+        factor: f32,
+        /// Wavelengths above `original / low_freq_factor` are scaled fully.
+        low_freq_factor: f32,
+        /// Wavelengths below `original / high_freq_factor` are kept.
+        high_freq_factor: f32,
+        /// The context length the model was first trained with, in tokens.
+        original_max_position_embeddings: f32,
+    },
+    /// One divisor per frequency, as GGUF's `rope_freqs.weight` holds them. Length `head_dim / 2`.
+    Factors(Vec<f32>),
+}
+
+/// The shape and constants of a LLaMA-family model, in Hugging Face's names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Name of the architecture in the file: "llama".
+    pub architecture: String,
+    /// Human name of the model, where the file has one.
+    pub name: Option<String>,
+    /// Width of the residual stream (`H`). A multiple of 32.
+    pub hidden_size: usize,
+    /// Channels of an MLP (`C`).
+    pub intermediate_size: usize,
+    /// Transformer layers (`L`).
+    pub num_hidden_layers: usize,
+    /// Query heads (`A`).
+    pub num_attention_heads: usize,
+    /// Key/value heads (`K`); divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Elements of a head (`d`); even.
+    pub head_dim: usize,
+    /// Tokens of the vocabulary, padding rows included.
+    pub vocab_size: usize,
+    /// Added to the mean square inside the norm.
+    pub rms_norm_eps: f32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Scaling of the rotary frequencies, if any.
+    pub rope_scaling: Option<RopeScaling>,
+    /// How rope pairs elements in this file's q and k.
+    pub rope_layout: RopeLayout,
+    /// Longest context the model was trained for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Whether the output head is the token embedding.
+    pub tie_word_embeddings: bool,
+}
+
+impl ModelConfig {
+    /// Refuses shapes that no kernel can run, each with its numbers.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let positive = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        for (name, value) in positive {
+            // Far above every real model; keeps products of two fields within u32 indices where kernels need it.
+            if value == 0 || value > 1 << 24 {
+                return Err(Error::Setting(format!("the model's {name} is {value}; it must lie in 1..=16777216")));
+            }
+        }
+        let bad = |what: String| Err(Error::Setting(what));
+        if !self.hidden_size.is_multiple_of(32) {
+            return bad(format!("the model's hidden_size is {}; kernels need a multiple of 32", self.hidden_size));
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return bad(format!(
+                "{} query heads cannot share {} key/value heads evenly",
+                self.num_attention_heads, self.num_key_value_heads
+            ));
+        }
+        if !self.head_dim.is_multiple_of(4) || self.head_dim > 256 {
+            return bad(format!("head_dim is {}; kernels need a multiple of 4, at most 256", self.head_dim));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return bad(format!("rms_norm_eps is {}; it must lie in (0, 1)", self.rms_norm_eps));
+        }
+        if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
+            return bad(format!("rope_theta is {}; it must be positive and finite", self.rope_theta));
+        }
+        Ok(())
+    }
+
+    /// Query heads that share one key/value head.
+    pub fn group_size(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// Rotary frequencies with scaling applied. Length `head_dim / 2`, radians per position.
+    pub fn rope_frequencies(&self) -> Vec<f32> {
+        let half = self.head_dim / 2;
+        (0..half)
+            .map(|i| {
+                let base = 1.0 / f64::from(self.rope_theta).powf(2.0 * i as f64 / self.head_dim as f64);
+                scaled_frequency(base, i, self.rope_scaling.as_ref()) as f32
+            })
+            .collect()
+    }
+}
+
+fn scaled_frequency(base: f64, i: usize, scaling: Option<&RopeScaling>) -> f64 {
+    match scaling {
+        None => base,
+        Some(RopeScaling::Linear { factor }) => base / f64::from(*factor),
+        Some(RopeScaling::Factors(factors)) => base / factors.get(i).copied().map_or(1.0, f64::from),
+        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+            let (low, high) = (f64::from(*low_freq_factor), f64::from(*high_freq_factor));
+            let turns = f64::from(*original_max_position_embeddings) * base / std::f64::consts::TAU;
+            let slow = base / f64::from(*factor);
+            if turns < low {
+                slow
+            } else if turns > high {
+                base
+            } else {
+                let ramp = (turns - low) / (high - low);
+                (1.0 - ramp) * slow + ramp * base
+            }
+        }
+    }
+}
+
+/// Which units a forward pass computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Every unit.
+    Dense,
+    /// The choice is made from every token and sample of the batch: the upper bound of probing.
+    FullBatch,
+    /// Probe Pruning: the choice is made from a small probe, fused with history.
+    Pp,
+}
+
+impl Method {
+    /// The name used on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Dense => "dense",
+            Method::FullBatch => "full-batch",
+            Method::Pp => "pp",
+        }
+    }
+}
+
+/// When pruning happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunePhases {
+    /// The prompt (or the evaluated batch) runs with the units its probe chose.
+    pub prefill: bool,
+    /// Generated tokens run with chosen units.
+    pub decode: bool,
+}
+
+/// Settings of pruning (docs of the method: arXiv 2502.15618, sections 4 and 5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PruneConfig {
+    /// Which units are computed.
+    pub method: Method,
+    /// Wished mean pruning ratio over all layers, in [0, 1).
+    pub ratio: f64,
+    /// Share of the tokens that the probe keeps, in (0, 1].
+    pub probe_tokens: f64,
+    /// Share of the samples that the probe keeps, in (0, 1].
+    pub probe_samples: f64,
+    /// When to prune.
+    pub phases: PrunePhases,
+    /// While decoding, the mask is chosen anew every so many tokens; 0 = never.
+    pub reprobe_every: usize,
+    /// The first layers that are never pruned.
+    pub dense_layers: usize,
+    /// Kept channels are a multiple of this.
+    pub tile: usize,
+    /// Factor of the old history in its running mean; 1 minus it weighs the batch.
+    pub ema: f32,
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        PruneConfig {
+            method: Method::Dense,
+            ratio: 0.0,
+            probe_tokens: 0.5,
+            probe_samples: 0.05,
+            phases: PrunePhases { prefill: false, decode: true },
+            reprobe_every: 16,
+            dense_layers: 3,
+            tile: 64,
+            ema: 0.99,
+        }
+    }
+}
+
+impl PruneConfig {
+    /// Refuses values outside their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the option and the value.
+    pub fn validate(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.ratio) {
+            return Err(Error::Setting(format!("--ratio is {}; it must lie in [0, 1)", self.ratio)));
+        }
+        for (name, value) in [("--probe-tokens", self.probe_tokens), ("--probe-samples", self.probe_samples)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(Error::Setting(format!("{name} is {value}; it must lie in (0, 1]")));
+            }
+        }
+        if self.tile == 0 {
+            return Err(Error::Setting("--tile is 0; it must be at least 1".into()));
+        }
+        if !(0.0..=1.0).contains(&self.ema) {
+            return Err(Error::Setting(format!("--ema is {}; it must lie in [0, 1]", self.ema)));
+        }
+        Ok(())
+    }
+}
+
+/// How the next token is drawn. The order is: repetition penalty, temperature, top-k, top-p, min-p, draw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SamplingConfig {
+    /// Divides the logits; 0 = greedy.
+    pub temperature: f32,
+    /// Keep the `top_k` likeliest tokens; 0 = all.
+    pub top_k: usize,
+    /// Keep the smallest set whose probability reaches `top_p`; 1 = all.
+    pub top_p: f32,
+    /// Drop tokens less likely than `min_p` times the likeliest; 0 = none.
+    pub min_p: f32,
+    /// Divides (or multiplies, where negative) the logits of recent tokens; 1 = off.
+    pub repetition_penalty: f32,
+    /// How many recent tokens are penalised.
+    pub repetition_window: usize,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+impl Default for SamplingConfig {
+    fn default() -> Self {
+        SamplingConfig {
+            temperature: 0.0,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            seed: 0,
+        }
+    }
+}
+
+impl SamplingConfig {
+    /// Refuses values outside their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the option and the value.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, name: &str, value: f32, range: &str| {
+            if ok { Ok(()) } else { Err(Error::Setting(format!("{name} is {value}; it must lie in {range}"))) }
+        };
+        check(self.temperature >= 0.0 && self.temperature.is_finite(), "--temperature", self.temperature, "[0, inf)")?;
+        check(self.top_p > 0.0 && self.top_p <= 1.0, "--top-p", self.top_p, "(0, 1]")?;
+        check((0.0..1.0).contains(&self.min_p), "--min-p", self.min_p, "[0, 1)")?;
+        let penalty = self.repetition_penalty;
+        check(penalty > 0.0 && penalty.is_finite(), "--repetition-penalty", penalty, "(0, inf)")
+    }
+}

@@ -1,0 +1,7 @@
+//! Secateur: LLaMA models on any GPU through WebGPU, pruned by what each input needs.
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod error;
+
+pub use error::{Error, Result};
