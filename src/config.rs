@@ -297,3 +297,48 @@ impl SamplingConfig {
         check(penalty > 0.0 && penalty.is_finite(), "--repetition-penalty", penalty, "(0, inf)")
     }
 }
+
+/// What a model's files say about text, as plain data: filled by `model`, turned into a tokenizer by `text`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSource {
+    /// The vocabulary and how text is cut into it.
+    pub tokenizer: TokenizerSource,
+    /// The Jinja template of a conversation, where the model has one.
+    pub chat_template: Option<String>,
+    /// Token that opens a text, where the model has one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end an answer; may be empty.
+    pub eos_token_ids: Vec<u32>,
+    /// Whether the model wants `bos_token_id` before every text; `None` = the files do not say.
+    pub add_bos_token: Option<bool>,
+}
+
+/// Where a tokenizer comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenizerSource {
+    /// The bytes of a Hugging Face `tokenizer.json`.
+    Json(Vec<u8>),
+    /// The vocabulary in GGUF metadata.
+    Gguf(GgufVocabulary),
+}
+
+/// A vocabulary as GGUF metadata holds it (`tokenizer.ggml.*`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct GgufVocabulary {
+    /// `tokenizer.ggml.model`: "llama" (SentencePiece BPE by scores) or "gpt2" (byte-level BPE by merges).
+    pub model: String,
+    /// `tokenizer.ggml.pre`: name of the pre-tokenizer's splitting rules; "default" where absent.
+    pub pre: String,
+    /// The tokens by id.
+    pub tokens: Vec<String>,
+    /// SentencePiece scores by id; empty where absent.
+    pub scores: Vec<f32>,
+    /// Kinds by id (1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte); empty where absent.
+    pub token_types: Vec<i32>,
+    /// Merges in order of rank, each "left right"; empty where absent.
+    pub merges: Vec<String>,
+    /// Id of the unknown token.
+    pub unknown_token_id: Option<u32>,
+    /// Whether a space is put before the text; `None` = the kind's default.
+    pub add_space_prefix: Option<bool>,
+}
