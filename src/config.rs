@@ -43,7 +43,7 @@ pub struct ModelConfig {
     pub architecture: String,
     /// Human name of the model, where the file has one.
     pub name: Option<String>,
-    /// Width of the residual stream (`H`). A multiple of 32.
+    /// Width of the residual stream (`H`). A multiple of 64.
     pub hidden_size: usize,
     /// Channels of an MLP (`C`).
     pub intermediate_size: usize,
@@ -94,8 +94,8 @@ impl ModelConfig {
             }
         }
         let bad = |what: String| Err(Error::Setting(what));
-        if !self.hidden_size.is_multiple_of(32) {
-            return bad(format!("the model's hidden_size is {}; kernels need a multiple of 32", self.hidden_size));
+        if !self.hidden_size.is_multiple_of(64) {
+            return bad(format!("the model's hidden_size is {}; kernels need a multiple of 64", self.hidden_size));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return bad(format!(

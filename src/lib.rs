@@ -3,5 +3,8 @@
 
 pub mod config;
 pub mod error;
+pub mod format;
+pub mod gpu;
+pub mod kernels;
 
 pub use error::{Error, Result};

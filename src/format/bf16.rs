@@ -1,0 +1,39 @@
+//! BF16: the upper half of 32-bit floats, two to a word.
+
+use super::{Format, Planes, first_bad, transpose_halves, words};
+
+pub(super) struct Bf16;
+
+impl Format for Bf16 {
+    fn name(&self) -> &'static str {
+        "BF16"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (1, 2)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        out.extend(bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()));
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), 1)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], _rows: usize, _cols: usize) -> Planes {
+        Planes { quants: words(bytes), scales: Vec::new() }
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        Planes { quants: transpose_halves(bytes, rows, cols), scales: Vec::new() }
+    }
+
+    fn words_per_row(&self, cols: usize) -> usize {
+        cols / 2
+    }
+
+    fn decoder(&self) -> &'static str {
+        include_str!("../../shaders/common/weights_bf16.wgsl")
+    }
+}

@@ -1,0 +1,46 @@
+//! F32: plain floats.
+
+use super::{Format, Planes, first_bad, words};
+
+pub(super) struct F32;
+
+impl Format for F32 {
+    fn name(&self) -> &'static str {
+        "F32"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (1, 4)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), 1)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], _rows: usize, _cols: usize) -> Planes {
+        Planes { quants: words(bytes), scales: Vec::new() }
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        let source = words(bytes);
+        let mut quants = vec![0; rows * cols];
+        for (row, values) in source.chunks_exact(cols).enumerate() {
+            for (column, &value) in values.iter().enumerate() {
+                quants[column * rows + row] = value;
+            }
+        }
+        Planes { quants, scales: Vec::new() }
+    }
+
+    fn words_per_row(&self, cols: usize) -> usize {
+        cols
+    }
+
+    fn decoder(&self) -> &'static str {
+        include_str!("../../shaders/common/weights_f32.wgsl")
+    }
+}

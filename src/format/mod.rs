@@ -1,0 +1,174 @@
+//! Weight formats: how a tensor's bytes in a file become planes on the GPU, and how shaders read those planes.
+//!
+//! Invariant: values are preserved exactly; nothing is requantised. A format is one file here, one decoder in
+//! `shaders/common/` and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
+//! - [`Layout::Rows`] for q, k, v, gate, up, the embedding and the output head: `[out][in]`, `in` a multiple of 64;
+//! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32. Scales keep the file's
+//!   grouping along `in`: `[in / 32][out]`.
+
+mod bf16;
+mod f16;
+mod f32;
+mod q4_0;
+mod q4_1;
+mod q8_0;
+mod quants;
+mod weight;
+
+pub use weight::{HostTensor, Shard, Weight, rows_per_shard};
+
+/// Columns that a row decoder handles between two loads of scales; rows are a multiple of it.
+pub const ROW_STEP: usize = 64;
+/// Outputs that a column decoder handles at once.
+pub const COLUMN_BLOCK: usize = 32;
+
+/// The formats that kernels read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WeightFormat {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// The upper half of 32-bit floats.
+    Bf16,
+    /// Blocks of 32: one f16 scale, 8-bit integers.
+    Q8_0,
+    /// Blocks of 32: one f16 scale, 4-bit integers around 8.
+    Q4_0,
+    /// Blocks of 32: an f16 scale and an f16 minimum, 4-bit integers.
+    Q4_1,
+}
+
+/// Which way a weight lies on the GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[out][in]`: a unit is an output.
+    Rows,
+    /// `[in][out]`: a unit is an input.
+    Columns,
+}
+
+/// The two GPU buffers of a weight: quants (or the floats themselves), and scales (empty for floats).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planes {
+    /// Values or quants.
+    pub quants: Vec<u32>,
+    /// Scales and minima.
+    pub scales: Vec<u32>,
+}
+
+/// What a format file provides. `bytes` is always whole rows of a tensor `[rows, cols]` in the file's layout.
+pub(crate) trait Format: Sync {
+    /// The name users know.
+    fn name(&self) -> &'static str;
+    /// Elements and bytes of a block.
+    fn block(&self) -> (usize, usize);
+    /// Values in file order, appended to `out`.
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>);
+    /// Index and value of the first element (or block's scale) that is NaN or infinite.
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)>;
+    /// Planes of the layout [`Layout::Rows`].
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
+    /// Planes of the layout [`Layout::Columns`].
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
+    /// Words of the larger plane that one row (an output) takes, for sharding.
+    fn words_per_row(&self, cols: usize) -> usize;
+    /// WGSL that decodes both layouts.
+    fn decoder(&self) -> &'static str;
+}
+
+impl WeightFormat {
+    /// Every format.
+    pub const ALL: [WeightFormat; 6] = [
+        WeightFormat::F32,
+        WeightFormat::F16,
+        WeightFormat::Bf16,
+        WeightFormat::Q8_0,
+        WeightFormat::Q4_0,
+        WeightFormat::Q4_1,
+    ];
+
+    fn format(self) -> &'static dyn Format {
+        match self {
+            WeightFormat::F32 => &f32::F32,
+            WeightFormat::F16 => &f16::F16,
+            WeightFormat::Bf16 => &bf16::Bf16,
+            WeightFormat::Q8_0 => &q8_0::Q8_0,
+            WeightFormat::Q4_0 => &q4_0::Q4_0,
+            WeightFormat::Q4_1 => &q4_1::Q4_1,
+        }
+    }
+
+    /// The format of that name ("F32", "Q4_1", ...), if kernels read it.
+    pub fn by_name(name: &str) -> Option<WeightFormat> {
+        WeightFormat::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The name users know.
+    pub fn name(self) -> &'static str {
+        self.format().name()
+    }
+
+    /// Elements and bytes of a block in a file.
+    pub fn block(self) -> (usize, usize) {
+        self.format().block()
+    }
+
+    /// Values of whole rows, in file order.
+    pub fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
+        let (elements, size) = self.block();
+        let mut out = Vec::with_capacity(bytes.len() / size * elements);
+        self.format().dequantise(bytes, &mut out);
+        out
+    }
+
+    /// Index and value of the first element that is NaN or infinite (of a block with such a scale: its first element).
+    pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
+        self.format().first_not_finite(bytes)
+    }
+
+    /// Planes for the GPU of `rows` whole rows of `cols` elements.
+    pub fn pack(self, layout: Layout, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        match layout {
+            Layout::Rows => self.format().pack_rows(bytes, rows, cols),
+            Layout::Columns => self.format().pack_columns(bytes, rows, cols),
+        }
+    }
+
+    /// Bytes of the larger plane that one output takes on the GPU.
+    pub fn plane_bytes_per_row(self, cols: usize) -> usize {
+        self.format().words_per_row(cols) * 4
+    }
+
+    /// WGSL that decodes both layouts.
+    pub fn decoder(self) -> &'static str {
+        self.format().decoder()
+    }
+}
+
+/// Words from little-endian bytes, padded with zeros.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let mut words = vec![0; bytes.len().div_ceil(4)];
+    bytemuck::cast_slice_mut::<u32, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    words
+}
+
+/// The transpose `[cols][rows]` of 16-bit elements `[rows, cols]`, two to a word.
+fn transpose_halves(bytes: &[u8], rows: usize, cols: usize) -> Vec<u32> {
+    let mut out = vec![0; rows * cols / 2];
+    for (index, half) in bytes.chunks_exact(2).enumerate() {
+        let at = (index % cols) * rows + index / cols;
+        out[at / 2] |= u32::from(u16::from_le_bytes([half[0], half[1]])) << (16 * (at % 2));
+    }
+    out
+}
+
+/// The first of `values` that is NaN or infinite, `stride` elements apart.
+fn first_bad(mut values: impl Iterator<Item = f32>, stride: usize) -> Option<(usize, f32)> {
+    let mut last = 0.0;
+    let index = values.position(|value| {
+        last = value;
+        !value.is_finite()
+    })?;
+    Some((index * stride, last))
+}

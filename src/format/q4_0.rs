@@ -1,0 +1,49 @@
+//! Q4_0: blocks of 32, an f16 scale `d` and nibbles `q`; a value is `d * (q - 8)`.
+
+use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
+use super::{Format, Planes, first_bad};
+
+const BYTES: usize = 18;
+const PACKER: Packer = Packer { bits: 4, scale_bits: 16 };
+
+pub(super) struct Q4_0;
+
+fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
+    bytes.chunks_exact(BYTES).map(|block| Block { quants: nibbles(&block[2..]), scale: half_bits(block, 0).into() })
+}
+
+impl Format for Q4_0 {
+    fn name(&self) -> &'static str {
+        "Q4_0"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (BLOCK, BYTES)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for block in bytes.chunks_exact(BYTES) {
+            let d = half_value(block, 0); out.extend(nibbles(&block[2..]).iter().map(|&q| d * (f32::from(q) - 8.0)));
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(blocks(bytes), rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(blocks(bytes), rows, cols)
+    }
+
+    fn words_per_row(&self, cols: usize) -> usize {
+        cols / 8
+    }
+
+    fn decoder(&self) -> &'static str {
+        include_str!("../../shaders/common/weights_q4_0.wgsl")
+    }
+}

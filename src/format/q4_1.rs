@@ -1,0 +1,49 @@
+//! Q4_1: blocks of 32, an f16 scale `d`, an f16 minimum `m` and nibbles `q`; a value is `d * q + m`.
+
+use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
+use super::{Format, Planes, first_bad};
+
+const BYTES: usize = 20;
+const PACKER: Packer = Packer { bits: 4, scale_bits: 32 };
+
+pub(super) struct Q4_1;
+
+fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
+    bytes.chunks_exact(BYTES).map(|block| Block { quants: nibbles(&block[4..]), scale: u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16 })
+}
+
+impl Format for Q4_1 {
+    fn name(&self) -> &'static str {
+        "Q4_1"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (BLOCK, BYTES)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for block in bytes.chunks_exact(BYTES) {
+            let (d, m) = (half_value(block, 0), half_value(block, 2)); out.extend(nibbles(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0) + half_value(block, 2)), BLOCK)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(blocks(bytes), rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(blocks(bytes), rows, cols)
+    }
+
+    fn words_per_row(&self, cols: usize) -> usize {
+        cols / 8
+    }
+
+    fn decoder(&self) -> &'static str {
+        include_str!("../../shaders/common/weights_q4_1.wgsl")
+    }
+}

@@ -1,0 +1,49 @@
+//! Q8_0: blocks of 32, an f16 scale `d` and signed bytes `q`; a value is `d * q`.
+
+use super::quants::{BLOCK, Block, Packer, half_bits, half_value};
+use super::{Format, Planes, first_bad};
+
+const BYTES: usize = 34;
+const PACKER: Packer = Packer { bits: 8, scale_bits: 16 };
+
+pub(super) struct Q8_0;
+
+fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
+    bytes.chunks_exact(BYTES).map(|block| Block { quants: std::array::from_fn(|i| block[2 + i]), scale: half_bits(block, 0).into() })
+}
+
+impl Format for Q8_0 {
+    fn name(&self) -> &'static str {
+        "Q8_0"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (BLOCK, BYTES)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for block in bytes.chunks_exact(BYTES) {
+            let d = half_value(block, 0); out.extend(block[2..].iter().map(|&q| d * f32::from(q as i8)));
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(blocks(bytes), rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(blocks(bytes), rows, cols)
+    }
+
+    fn words_per_row(&self, cols: usize) -> usize {
+        cols / 4
+    }
+
+    fn decoder(&self) -> &'static str {
+        include_str!("../../shaders/common/weights_q8_0.wgsl")
+    }
+}

@@ -1,0 +1,165 @@
+//! Buffers: an id for cache keys, a length for bounds, a count of the bytes alive.
+
+use super::Gpu;
+use crate::error::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A storage buffer on the device. Freed when dropped.
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    pub(super) id: u64,
+    bytes: u64,
+    ledger: Arc<Ledger>,
+}
+
+/// What a device's buffers report to: how many bytes live, and which buffers are gone since the last look.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub allocated: AtomicU64,
+    /// Ids whose bind groups must be forgotten, or the groups would keep the memory.
+    pub dropped: Mutex<Vec<u64>>,
+}
+
+/// What a new buffer starts with.
+pub enum Contents<'a> {
+    /// Zeros.
+    Zeroed(u64),
+    /// A copy of these bytes, padded with zeros to a multiple of 16.
+    Bytes(&'a [u8]),
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.ledger.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+    }
+}
+
+impl Buffer {
+    /// Size in bytes, a multiple of 16.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Gpu {
+    /// Makes a storage buffer.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] when it would not fit one binding, [`Error::OutOfMemory`] when the device has no room.
+    pub fn buffer(&self, label: &str, contents: Contents<'_>) -> Result<Buffer> {
+        let wanted = match contents {
+            Contents::Zeroed(bytes) => bytes,
+            Contents::Bytes(bytes) => bytes.len() as u64,
+        };
+        let bytes = wanted.max(16).next_multiple_of(16);
+        if bytes > self.max_binding {
+            return Err(Error::DeviceLimit {
+                what: format!("the buffer `{label}`"),
+                needed: bytes,
+                available: self.max_binding,
+                limit: "max_storage_buffer_binding_size",
+                adapter: self.info.name.clone(),
+            });
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: matches!(contents, Contents::Bytes(_)),
+        });
+        if pollster::block_on(scope.pop()).is_some() {
+            return Err(Error::OutOfMemory {
+                what: label.to_string(),
+                bytes,
+                allocated: self.allocated(),
+                adapter: self.info.name.clone(),
+            });
+        }
+        if let Contents::Bytes(data) = contents {
+            self.fill_mapped(&raw, data)?;
+        }
+        self.ledger.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buffer { raw, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), bytes, ledger: self.ledger.clone() })
+    }
+
+    fn fill_mapped(&self, raw: &wgpu::Buffer, data: &[u8]) -> Result<()> {
+        {
+            let mut mapped = raw
+                .get_mapped_range_mut(..)
+                .map_err(|error| Error::Device(format!("a new buffer could not be filled: {error}")))?;
+            mapped.slice(..data.len()).copy_from_slice(data);
+        }
+        raw.unmap();
+        Ok(())
+    }
+
+    /// A buffer of zeros for `len` 32-bit values.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn zeros(&self, label: &str, len: usize) -> Result<Buffer> {
+        self.buffer(label, Contents::Zeroed(len as u64 * 4))
+    }
+
+    /// A buffer with the given values.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
+        self.buffer(label, Contents::Bytes(bytemuck::cast_slice(values)))
+    }
+
+    /// Overwrites `buffer` from byte `offset` on, in order with later submissions.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it would not fit.
+    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) -> Result<()> {
+        let data: &[u8] = bytemuck::cast_slice(values);
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > buffer.bytes) {
+            return Err(Error::Internal(format!("{} bytes at {offset} into a buffer of {}", data.len(), buffer.bytes)));
+        }
+        self.queue.write_buffer(&buffer.raw, offset, data);
+        Ok(())
+    }
+
+    /// Reads `len` 32-bit values from the start of `buffer`: waits for everything submitted before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
+        let bytes = (len * size_of::<T>()) as u64;
+        if bytes > buffer.bytes {
+            return Err(Error::Internal(format!("reading {bytes} bytes of a buffer of {}", buffer.bytes)));
+        }
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        self.readbacks.fetch_add(1, Ordering::Relaxed);
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes.next_multiple_of(4),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
+        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, bytes.next_multiple_of(4));
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver is gone only when the caller gave up; nothing is left to tell it then.
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        let result = receiver.recv().map_err(|_| Error::Device("a read-back was dropped".into()))?;
+        result.map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
+        self.check()?;
+        let mapped =
+            staging.get_mapped_range(..).map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
+        Ok(bytemuck::pod_collect_to_vec(&mapped[..bytes as usize]))
+    }
+}

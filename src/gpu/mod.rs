@@ -1,0 +1,253 @@
+//! The device: adapter choice, buffers, pipelines, one recorded list of commands per submission, read-back.
+//!
+//! Invariants: nothing outside this module talks to wgpu; every buffer fits one binding of the device; every failure of
+//! the device (validation, memory, loss) surfaces as an [`Error`] at the next [`Gpu::check`], never as a panic.
+
+mod buffer;
+mod pipeline;
+mod recorder;
+mod shader;
+
+pub use buffer::{Buffer, Contents};
+pub use pipeline::{Access, Kernel, PipelineKey};
+pub use recorder::{Grid, Recorder};
+pub use shader::{ShaderSource, Substitution, resolve};
+
+use crate::error::{Error, Result};
+use pipeline::Pipelines;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What to ask of a device.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Part of an adapter's name, or its index in [`adapters`]; `None` = the fastest kind found.
+    pub adapter: Option<String>,
+    /// Ask for WebGPU's default limits instead of the adapter's own.
+    pub default_limits: bool,
+    /// Pretend that a storage binding holds no more bytes than this (tests of sharding).
+    pub max_binding: Option<u64>,
+}
+
+/// An adapter as [`adapters`] lists it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterInfo {
+    /// Position in the list; accepted by [`GpuOptions::adapter`].
+    pub index: usize,
+    /// The driver's name of the device.
+    pub name: String,
+    /// "Vulkan", "Metal", "Dx12" or "BrowserWebGpu".
+    pub backend: String,
+    /// "DiscreteGpu", "IntegratedGpu", "VirtualGpu", "Cpu" or "Other".
+    pub kind: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// Largest storage binding, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_bytes: u32,
+    /// Whether shaders may use 16-bit floats.
+    pub shader_f16: bool,
+    /// Whether shaders may use subgroup operations.
+    pub subgroups: bool,
+}
+
+/// Which family of kernel shapes suits the adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Hardware GPUs: many lanes, coalesced loads.
+    Gpu,
+    /// Software rasterisers: few lanes, every load of a lane is a call; reuse in registers decides.
+    Software,
+}
+
+/// An open device with its caches. Cheap to share by `Arc`.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: AdapterInfo,
+    tier: Tier,
+    max_binding: u64,
+    pipelines: Pipelines,
+    failure: Arc<Mutex<Option<String>>>,
+    ledger: Arc<buffer::Ledger>,
+    readbacks: AtomicU64,
+    submissions: AtomicU64,
+    arena: Mutex<recorder::Arena>,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY,
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    AdapterInfo {
+        index,
+        name: info.name,
+        backend: format!("{:?}", info.backend),
+        kind: format!("{:?}", info.device_type),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        shader_f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+    }
+}
+
+async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    // The best kind first, so that index 0 is what a run without --device uses.
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+/// Every adapter of the machine, the one used by default first.
+pub fn adapters() -> Vec<AdapterInfo> {
+    let found = pollster::block_on(enumerate(&instance()));
+    found.iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
+}
+
+impl Gpu {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when nothing fits `options.adapter`, [`Error::Device`] when the driver refuses.
+    pub fn open(options: &GpuOptions) -> Result<Arc<Gpu>> {
+        pollster::block_on(Gpu::open_async(options))
+    }
+
+    /// [`Gpu::open`] where blocking is impossible.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_async(options: &GpuOptions) -> Result<Arc<Gpu>> {
+        let found = enumerate(&instance()).await;
+        let wanted = options.adapter.as_deref();
+        let position = match wanted {
+            None => (!found.is_empty()).then_some(0),
+            Some(text) => text.parse::<usize>().ok().filter(|&i| i < found.len()).or_else(|| {
+                let text = text.to_lowercase();
+                found.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&text))
+            }),
+        };
+        let Some(position) = position else {
+            let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
+            let detail = wanted.map_or(String::new(), |text| {
+                format!(" that matches `{text}` (present: {})", if names.is_empty() { "none".into() } else { names.join(", ") })
+            });
+            return Err(Error::NoAdapter { detail });
+        };
+        let adapter = &found[position];
+        let info = describe(position, adapter);
+        let required_limits =
+            if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("secateur"),
+                required_features: wgpu::Features::empty(),
+                required_limits,
+                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                memory_hints: wgpu::MemoryHints::Performance,
+                trace: wgpu::Trace::Off,
+            })
+            .await
+            .map_err(|error| Error::Device(format!("`{}` refused to open: {error}", info.name)))?;
+        let failure = Arc::new(Mutex::new(None));
+        let keep_first = |slot: &Mutex<Option<String>>, text: String| {
+            let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            slot.get_or_insert(text);
+        };
+        let slot = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&slot, error.to_string())));
+        let slot = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                keep_first(&slot, format!("the device was lost ({message}); restart the session, with a smaller --context if it happens again"));
+            }
+        });
+        let limits = device.limits();
+        let mut max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        if let Some(cap) = options.max_binding {
+            max_binding = max_binding.min(cap);
+        }
+        let tier = if adapter.get_info().device_type == wgpu::DeviceType::Cpu { Tier::Software } else { Tier::Gpu };
+        let arena = Mutex::new(recorder::Arena::new(&device));
+        Ok(Arc::new(Gpu {
+            device,
+            queue,
+            info,
+            tier,
+            max_binding,
+            pipelines: Pipelines::default(),
+            failure,
+            ledger: Arc::default(),
+            readbacks: AtomicU64::new(0),
+            submissions: AtomicU64::new(0),
+            arena,
+        }))
+    }
+
+    /// The adapter behind this device.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// Which kernel shapes suit it.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Largest storage binding that may be made, bytes.
+    pub fn max_binding(&self) -> u64 {
+        self.max_binding
+    }
+
+    /// Bytes held in buffers of this device now.
+    pub fn allocated(&self) -> u64 {
+        self.ledger.allocated.load(Ordering::Relaxed)
+    }
+
+    /// How often anything was read back so far.
+    pub fn readbacks(&self) -> u64 {
+        self.readbacks.load(Ordering::Relaxed)
+    }
+
+    /// How many submissions were made so far.
+    pub fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// The first failure that the device reported since it was opened, if any.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's words.
+    pub fn check(&self) -> Result<()> {
+        let failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.as_ref().map_or(Ok(()), |text| Err(Error::Device(text.clone())))
+    }
+
+    /// Waits until everything submitted so far is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|error| Error::Device(error.to_string()))?;
+        self.check()
+    }
+}

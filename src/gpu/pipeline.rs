@@ -1,0 +1,147 @@
+//! Pipelines by typed key, made once per device.
+
+use super::{Gpu, ShaderSource, Substitution, resolve};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a kernel uses a storage binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    Write,
+}
+
+/// A compute shader with one entry point `main`: storage buffers in group 0 in this order, its uniform parameters at
+/// group 1, binding 0. Tests hold the two against what naga reads from the shader.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The shader's text.
+    pub source: ShaderSource,
+    /// Its storage bindings in order.
+    pub bindings: &'static [Access],
+    /// Size of its parameters in bytes.
+    pub params_bytes: usize,
+}
+
+/// What names a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PipelineKey {
+    /// The op.
+    pub kernel: &'static str,
+    /// What fills its text.
+    pub variant: Substitution,
+}
+
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    pub storage_layout: wgpu::BindGroupLayout,
+    pub id: u64,
+    pub name: &'static str,
+}
+
+#[derive(Default)]
+pub(super) struct Pipelines(Mutex<HashMap<PipelineKey, Arc<Pipeline>>>);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+pub(super) fn params_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("parameters"),
+        entries: &[wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: true,
+                min_binding_size: None,
+            },
+            count: None,
+        }],
+    })
+}
+
+impl Gpu {
+    pub(super) fn pipeline(&self, kernel: &'static Kernel, variant: &Substitution) -> Result<Arc<Pipeline>> {
+        let key = PipelineKey { kernel: kernel.source.name, variant: variant.clone() };
+        let mut made = self.pipelines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = made.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(self.compile(kernel, variant)?);
+        made.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, kernel: &'static Kernel, variant: &Substitution) -> Result<Pipeline> {
+        let name = kernel.source.name;
+        let text = resolve(kernel.source, variant).map_err(Error::Internal)?;
+        dump(name, variant, &text);
+        let device = &self.device;
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
+            .bindings
+            .iter()
+            .zip(0..)
+            .map(|(access, binding)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let storage_layout =
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+        let params = params_layout(device);
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&storage_layout), Some(&params)],
+            immediate_size: 0,
+        });
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        // SAFETY: the checks that are left out guard against indices past a buffer, endless loops and zero divisors. The
+        // sweeps in tests/kernels.rs run every kernel with all checks on (SECATEUR_CHECKED_SHADERS) and against its CPU
+        // twin over odd shapes; every loop is bounded by a parameter or a constant, every divisor is positive.
+        let module = if std::env::var_os("SECATEUR_CHECKED_SHADERS").is_some() {
+            device.create_shader_module(descriptor)
+        } else {
+            unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let started = std::time::Instant::now();
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[],
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        tracing::debug!(kernel = name, variant = ?variant.numbers, ms = started.elapsed().as_millis() as u64, "pipeline");
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::Internal(format!("the shader `{name}` does not compile: {error}")));
+        }
+        Ok(Pipeline { raw, storage_layout, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), name })
+    }
+}
+
+/// Writes the shader as compiled to the folder named by `DUMP_WGSL`.
+fn dump(name: &str, variant: &Substitution, text: &str) {
+    let Some(folder) = std::env::var_os("DUMP_WGSL") else { return };
+    let numbers: String = variant.numbers.iter().map(|(key, value)| format!("-{key}{value}")).collect();
+    let decoder = variant.weights.first().and_then(|text| text.lines().next()).unwrap_or("");
+    let format: String = decoder.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let path = std::path::Path::new(&folder).join(format!("{name}{numbers}{format}.wgsl"));
+    if let Err(error) = std::fs::write(&path, text) {
+        tracing::warn!("cannot write {}: {error}", path.display());
+    }
+}

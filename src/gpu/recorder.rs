@@ -1,0 +1,191 @@
+//! One list of commands, and the one place that executes it: a single compute pass per submission.
+
+use super::pipeline::{Pipeline, params_layout};
+use super::{Buffer, Gpu, Kernel, Substitution};
+use crate::error::{Error, Result};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+/// Workgroups in x, y and z.
+pub type Grid = [u32; 3];
+
+/// Parameters of one dispatch start at multiples of this (WebGPU's largest required alignment).
+const PARAMS_STRIDE: usize = 256;
+/// Bind groups kept before the cache starts anew; a forward pass of a large model needs some thousands.
+const CACHED_GROUPS: usize = 1 << 14;
+
+/// What outlives a recording: the parameter buffer and the bind groups made so far.
+pub(super) struct Arena {
+    layout: wgpu::BindGroupLayout,
+    params: wgpu::Buffer,
+    group: wgpu::BindGroup,
+    groups: HashMap<(u64, Vec<u64>), wgpu::BindGroup>,
+}
+
+impl Arena {
+    pub(super) fn new(device: &wgpu::Device) -> Arena {
+        let layout = params_layout(device);
+        let (params, group) = Arena::params(device, &layout, 1 << 18);
+        Arena { layout, params, group, groups: HashMap::new() }
+    }
+
+    fn params(device: &wgpu::Device, layout: &wgpu::BindGroupLayout, bytes: u64) -> (wgpu::Buffer, wgpu::BindGroup) {
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: bytes,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("parameters"),
+            layout,
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &params,
+                    offset: 0,
+                    size: std::num::NonZeroU64::new(PARAMS_STRIDE as u64),
+                }),
+            }],
+        });
+        (params, group)
+    }
+}
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    storage: wgpu::BindGroup,
+    params: u32,
+    grid: Grid,
+}
+
+/// Dispatches in order. Later ones see what earlier ones wrote.
+pub struct Recorder<'g> {
+    gpu: &'g Gpu,
+    dispatches: Vec<Dispatch>,
+    params: Vec<u8>,
+}
+
+impl Gpu {
+    /// An empty list of commands.
+    pub fn record(&self) -> Recorder<'_> {
+        Recorder { gpu: self, dispatches: Vec::new(), params: Vec::new() }
+    }
+}
+
+impl<'g> Recorder<'g> {
+    /// The device that this list is for.
+    pub fn gpu(&self) -> &'g Gpu {
+        self.gpu
+    }
+
+    /// Dispatches recorded and not yet submitted.
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+
+    /// Appends a run of `kernel`. `buffers` are its storage bindings in order. An empty grid is left out.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] for a grid that the device refuses, [`Error::Internal`] for a shader that does not compile.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        kernel: &'static Kernel,
+        variant: &Substitution,
+        params: &P,
+        buffers: &[&Buffer],
+        grid: Grid,
+    ) -> Result<()> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let limit = self.gpu.device.limits().max_compute_workgroups_per_dimension;
+        if let Some(&needed) = grid.iter().find(|&&count| count > limit) {
+            return Err(Error::DeviceLimit {
+                what: format!("the grid {grid:?} of `{}`", kernel.source.name),
+                needed: needed.into(),
+                available: limit.into(),
+                limit: "max_compute_workgroups_per_dimension",
+                adapter: self.gpu.info.name.clone(),
+            });
+        }
+        debug_assert_eq!(buffers.len(), kernel.bindings.len(), "{}", kernel.source.name);
+        debug_assert_eq!(size_of::<P>(), kernel.params_bytes, "{}", kernel.source.name);
+        let pipeline = self.gpu.pipeline(kernel, variant)?;
+        let storage = self.group(&pipeline, buffers);
+        let start = self.params.len();
+        self.params.extend_from_slice(bytemuck::bytes_of(params));
+        self.params.resize(start + PARAMS_STRIDE, 0);
+        self.dispatches.push(Dispatch { pipeline, storage, params: start as u32, grid });
+        Ok(())
+    }
+
+    fn group(&self, pipeline: &Pipeline, buffers: &[&Buffer]) -> wgpu::BindGroup {
+        let mut arena = self.gpu.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (pipeline.id, buffers.iter().map(|buffer| buffer.id).collect::<Vec<u64>>());
+        let gone = std::mem::take(&mut *self.gpu.ledger.dropped.lock().unwrap_or_else(PoisonError::into_inner));
+        if !gone.is_empty() {
+            let gone: HashSet<u64> = gone.into_iter().collect();
+            arena.groups.retain(|(_, buffers), _| buffers.iter().all(|id| !gone.contains(id)));
+        }
+        if arena.groups.len() >= CACHED_GROUPS {
+            arena.groups.clear();
+        }
+        let make = || {
+            let entries: Vec<wgpu::BindGroupEntry> = buffers
+                .iter()
+                .zip(0..)
+                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.raw.as_entire_binding() })
+                .collect();
+            self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(pipeline.name),
+                layout: &pipeline.storage_layout,
+                entries: &entries,
+            })
+        };
+        arena.groups.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Sends everything recorded so far to the device and starts an empty list. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device reported a failure.
+    pub fn submit(&mut self) -> Result<()> {
+        if self.dispatches.is_empty() {
+            return self.gpu.check();
+        }
+        let device = &self.gpu.device;
+        let mut arena = self.gpu.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        if arena.params.size() < self.params.len() as u64 {
+            let bytes = (self.params.len() as u64).next_power_of_two();
+            let (params, group) = Arena::params(device, &arena.layout, bytes);
+            (arena.params, arena.group) = (params, group);
+        }
+        self.gpu.queue.write_buffer(&arena.params, 0, &self.params);
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("secateur") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut current = 0;
+            for dispatch in &self.dispatches {
+                if dispatch.pipeline.id != current {
+                    pass.set_pipeline(&dispatch.pipeline.raw);
+                    current = dispatch.pipeline.id;
+                }
+                pass.set_bind_group(0, &dispatch.storage, &[]);
+                pass.set_bind_group(1, &arena.group, &[dispatch.params]);
+                let [x, y, z] = dispatch.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.submissions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.dispatches.clear();
+        self.params.clear();
+        self.gpu.check()
+    }
+}

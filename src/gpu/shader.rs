@@ -1,0 +1,70 @@
+//! Turns the files under `shaders/` into complete WGSL.
+//!
+//! Three directives, each on a line of its own or inside one, all resolved textually so that every backend and the
+//! browser get the same program:
+//! - `#import NAME` inserts a piece of `shaders/common/`;
+//! - `#weights NAME BINDING` inserts the decoder of a weight format, its functions prefixed `NAME_`, its two planes at
+//!   `BINDING` and `BINDING + 1`;
+//! - `${NAME}` inserts a number of the variant.
+
+/// The text of a shader before it is resolved.
+#[derive(Debug, Clone, Copy)]
+pub struct ShaderSource {
+    /// Name of the op, and of the file.
+    pub name: &'static str,
+    /// Contents of `shaders/NAME.wgsl`.
+    pub text: &'static str,
+}
+
+/// What a variant puts into a shader's text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Substitution {
+    /// Decoder texts (with `W__` for the prefix, `@Q` and `@S` for the bindings), one for each `#weights` in order.
+    pub weights: Vec<&'static str>,
+    /// Numbers by name.
+    pub numbers: Vec<(&'static str, u32)>,
+}
+
+impl Substitution {
+    /// A variant of numbers alone.
+    pub fn numbers(numbers: &[(&'static str, u32)]) -> Substitution {
+        Substitution { weights: Vec::new(), numbers: numbers.to_vec() }
+    }
+}
+
+const COMMON: &[ShaderSource] = &[ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") }];
+
+/// Resolves the directives of `source`.
+///
+/// # Errors
+/// A message naming the directive that has no meaning: a defect of a shader file, which the tests find.
+pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, String> {
+    let mut text = String::with_capacity(source.text.len() * 2);
+    let mut decoders = variant.weights.iter();
+    for line in source.text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["#import", name] => {
+                let piece = COMMON.iter().find(|piece| piece.name == *name);
+                text += piece.ok_or_else(|| format!("{}: no shaders/common/{name}.wgsl", source.name))?.text;
+            }
+            ["#weights", name, binding] => {
+                let binding: u32 = binding.parse().map_err(|_| format!("{}: `{line}`", source.name))?;
+                let decoder = decoders.next().ok_or_else(|| format!("{}: `{line}` without a format", source.name))?;
+                text += &decoder
+                    .replace("@Q", &format!("@group(0) @binding({binding})"))
+                    .replace("@S", &format!("@group(0) @binding({})", binding + 1))
+                    .replace("W__", &format!("{name}_"));
+            }
+            _ => text += line,
+        }
+        text.push('\n');
+    }
+    for (name, value) in &variant.numbers {
+        text = text.replace(&format!("${{{name}}}"), &value.to_string());
+    }
+    match text.find("${") {
+        Some(at) => Err(format!("{}: nothing replaces `{}`", source.name, text[at..].lines().next().unwrap_or(""))),
+        None => Ok(text),
+    }
+}

@@ -1,0 +1,69 @@
+//! `y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)])`: the first half of a LLaMA MLP. Pruning gathers rows of both.
+
+use super::matmul_rows::Params;
+use super::{Kept, Rows, tile};
+use crate::error::{Error, Result};
+use crate::format::{Layout, Weight};
+use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource};
+
+/// The op. Its parameters are those of [`super::matmul_rows`].
+pub static KERNEL: Kernel = Kernel {
+    source: ShaderSource { name: "gate_up", text: include_str!("../../shaders/gate_up.wgsl") },
+    bindings: &[Read, Read, Read, Read, Read, Read, Write],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds one value per kept channel. Both weights
+/// are cut into the same shards.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(
+    rec: &mut Recorder<'_>,
+    x: Rows<'_>,
+    (gate, up): (&Weight, &Weight),
+    kept: Option<Kept<'_>>,
+    y: Rows<'_>,
+    tokens: usize,
+) -> Result<()> {
+    debug_assert!(gate.layout == Layout::Rows && up.layout == Layout::Rows);
+    if gate.shards.len() != up.shards.len() {
+        return Err(Error::Internal("gate and up are cut into different shards".into()));
+    }
+    let outputs = kept.map_or(gate.rows, |kept| kept.count * kept.unit);
+    let tile = tile(rec.gpu().tier(), tokens, 2);
+    for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
+        let (columns, first) = match kept {
+            None => (gate_shard.rows as usize, gate_shard.first_row),
+            Some(_) => (outputs, 0),
+        };
+        let params = Params {
+            tokens: tokens as u32,
+            outputs: columns as u32,
+            steps: (gate.cols / 64) as u32,
+            x_row: x.first,
+            y_row: y.first,
+            y_stride: outputs as u32,
+            y_column: first,
+            unit: kept.map_or(0, |kept| kept.unit as u32),
+            first_row: gate_shard.first_row,
+            rows: gate_shard.rows,
+        };
+        let list = kept.map_or(&gate_shard.scales, |kept| kept.list);
+        rec.dispatch(
+            &KERNEL,
+            &tile.variant(&[gate.format, up.format]),
+            &params,
+            &[x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer],
+            tile.grid(tokens, columns),
+        )?;
+    }
+    Ok(())
+}
+
+/// The naive CPU twin: `x [tokens, cols]`, `g` and `u` `[rows, cols]`, kept channels in order.
+pub fn twin(x: &[f32], g: &[f32], u: &[f32], cols: usize, rows: &[usize]) -> Vec<f32> {
+    let gates = super::matmul_rows::twin(x, g, cols, rows);
+    let ups = super::matmul_rows::twin(x, u, cols, rows);
+    gates.iter().zip(ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect()
+}

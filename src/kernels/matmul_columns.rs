@@ -1,0 +1,124 @@
+//! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down, and the addition to the
+//! residual stream. Pruning gathers channels.
+
+use super::{Kept, Rows, Tile};
+use crate::error::Result;
+use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
+use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource, Substitution, Tier};
+
+/// Uniform parameters, as the shader declares them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Rows of a and y.
+    pub tokens: u32,
+    /// Kept inputs: columns of a.
+    pub inputs: u32,
+    /// First row of a.
+    pub a_row: u32,
+    /// Columns of a row of a, a multiple of 4.
+    pub a_stride: u32,
+    /// First row of y.
+    pub y_row: u32,
+    /// Columns of a row of y / 4.
+    pub y_stride: u32,
+    /// First column of y / 4.
+    pub y_column: u32,
+    /// Outputs of the shard / 32.
+    pub blocks: u32,
+    /// Inputs of an entry of the kept list; 0 = no list.
+    pub unit: u32,
+    /// Whether y is added to or set.
+    pub add: u32,
+}
+
+/// The op.
+pub static KERNEL: Kernel = Kernel {
+    source: ShaderSource { name: "matmul_columns", text: include_str!("../../shaders/matmul_columns.wgsl") },
+    bindings: &[Read, Read, Read, Read, Write],
+    params_bytes: size_of::<Params>(),
+};
+
+/// The tile for `tokens` rows; `tn` is always one block of outputs.
+fn tile(tier: Tier, tokens: usize) -> Tile {
+    match (tier, tokens) {
+        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 1, lk: 8 },
+        (Tier::Software, 3..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 2, lk: 4 },
+        (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
+        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 1, lk: 64 },
+        (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8, lk: 1 },
+    }
+}
+
+fn variant(tile: Tile, format: WeightFormat) -> Substitution {
+    let lanes = tile.lm * tile.ln * tile.lk;
+    Substitution {
+        weights: vec![format.decoder()],
+        numbers: vec![
+            ("TM", tile.tm),
+            ("LM", tile.lm),
+            ("LN", tile.ln),
+            ("LK", tile.lk),
+            ("LANES", lanes),
+            ("SUMS", tile.tm * 8),
+            ("PARTIALS", if tile.lk > 1 { lanes * tile.tm * 8 } else { 1 }),
+        ],
+    }
+}
+
+/// Every variant that can be compiled for `tier`.
+pub fn variants(tier: Tier) -> Vec<Substitution> {
+    let tiles = [1, 3, 64].map(|tokens| tile(tier, tokens));
+    WeightFormat::ALL.iter().flat_map(|&format| tiles.map(|tile| variant(tile, format))).collect()
+}
+
+/// Columns of a row of activations with `units` values: rows are read four values at a time.
+pub fn stride(units: usize) -> usize {
+    units.next_multiple_of(4)
+}
+
+/// Records `y (+)= a W^T` for `tokens` rows: a row of `a` holds [`stride`] of the kept inputs' count, a row of `y` as
+/// many values as the weight has outputs.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(
+    rec: &mut Recorder<'_>,
+    a: Rows<'_>,
+    weight: &Weight,
+    kept: Option<Kept<'_>>,
+    y: Rows<'_>,
+    tokens: usize,
+    add: bool,
+) -> Result<()> {
+    debug_assert_eq!(weight.layout, Layout::Columns);
+    let inputs = kept.map_or(weight.cols, |kept| kept.count * kept.unit);
+    let tile = tile(rec.gpu().tier(), tokens);
+    for shard in &weight.shards {
+        let blocks = shard.rows / COLUMN_BLOCK as u32;
+        let params = Params {
+            tokens: tokens as u32,
+            inputs: inputs as u32,
+            a_row: a.first,
+            a_stride: stride(inputs) as u32,
+            y_row: y.first,
+            y_stride: (weight.rows / 4) as u32,
+            y_column: shard.first_row / 4,
+            blocks,
+            unit: kept.map_or(0, |kept| kept.unit as u32),
+            add: add.into(),
+        };
+        let list = kept.map_or(&shard.scales, |kept| kept.list);
+        let grid = [blocks.div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
+        let buffers = [a.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        rec.dispatch(&KERNEL, &variant(tile, weight.format), &params, &buffers, grid)?;
+    }
+    Ok(())
+}
+
+/// The naive CPU twin: `a [tokens, channels.len()]`, `w [rows, cols]` (not transposed); returns `[tokens, rows]`.
+pub fn twin(a: &[f32], w: &[f32], cols: usize, channels: &[usize]) -> Vec<f32> {
+    a.chunks_exact(channels.len())
+        .flat_map(|a| w.chunks_exact(cols).map(move |w| a.iter().zip(channels).map(|(a, &c)| a * w[c]).sum::<f32>()))
+        .collect()
+}

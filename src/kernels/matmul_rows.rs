@@ -1,0 +1,92 @@
+//! `y[t, j] = x[t] . W[row(j)]` with [`Layout::Rows`] weights: q, k, v and the output head. Pruning gathers rows.
+
+use super::{Kept, Rows, tile};
+use crate::error::Result;
+use crate::format::{Layout, Weight};
+use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource};
+
+/// Uniform parameters, as the shader declares them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Rows of x and y.
+    pub tokens: u32,
+    /// Columns of y that a dispatch may write.
+    pub outputs: u32,
+    /// Columns of x / 64.
+    pub steps: u32,
+    /// First row of x.
+    pub x_row: u32,
+    /// First row of y.
+    pub y_row: u32,
+    /// Columns of a row of y.
+    pub y_stride: u32,
+    /// First column of y.
+    pub y_column: u32,
+    /// Weight rows of an entry of the kept list; 0 = no list.
+    pub unit: u32,
+    /// First row of the shard.
+    pub first_row: u32,
+    /// Rows of the shard.
+    pub rows: u32,
+}
+
+/// The op.
+pub static KERNEL: Kernel = Kernel {
+    source: ShaderSource { name: "matmul_rows", text: include_str!("../../shaders/matmul_rows.wgsl") },
+    bindings: &[Read, Read, Read, Read, Write],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value
+/// per kept output.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(
+    rec: &mut Recorder<'_>,
+    x: Rows<'_>,
+    weight: &Weight,
+    kept: Option<Kept<'_>>,
+    y: Rows<'_>,
+    tokens: usize,
+) -> Result<()> {
+    debug_assert_eq!(weight.layout, Layout::Rows);
+    let outputs = kept.map_or(weight.rows, |kept| kept.count * kept.unit);
+    let tile = tile(rec.gpu().tier(), tokens, 1);
+    for shard in &weight.shards {
+        // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
+        let (columns, first) = match kept {
+            None => (shard.rows as usize, shard.first_row),
+            Some(_) => (outputs, 0),
+        };
+        let params = Params {
+            tokens: tokens as u32,
+            outputs: columns as u32,
+            steps: (weight.cols / 64) as u32,
+            x_row: x.first,
+            y_row: y.first,
+            y_stride: outputs as u32,
+            y_column: first,
+            unit: kept.map_or(0, |kept| kept.unit as u32),
+            first_row: shard.first_row,
+            rows: shard.rows,
+        };
+        let list = kept.map_or(&shard.scales, |kept| kept.list);
+        rec.dispatch(
+            &KERNEL,
+            &tile.variant(&[weight.format]),
+            &params,
+            &[x.buffer, &shard.quants, &shard.scales, list, y.buffer],
+            tile.grid(tokens, columns),
+        )?;
+    }
+    Ok(())
+}
+
+/// The naive CPU twin: `x [tokens, cols]`, `w [rows, cols]`, kept output rows in order.
+pub fn twin(x: &[f32], w: &[f32], cols: usize, rows: &[usize]) -> Vec<f32> {
+    x.chunks_exact(cols)
+        .flat_map(|x| rows.iter().map(move |&row| x.iter().zip(&w[row * cols..][..cols]).map(|(a, b)| a * b).sum::<f32>()))
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! The ops of the engine: one file each with its parameters, its dispatch and its naive CPU twin, beside the shader of
+//! the same name. [`registry`] lists them all, with every variant that can be compiled.
+
+pub mod gate_up;
+pub mod matmul_columns;
+pub mod matmul_rows;
+
+
+
+use crate::format::WeightFormat;
+use crate::gpu::{Buffer, Grid, Substitution, Tier};
+
+/// Some rows of a matrix in a buffer.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// Where they lie.
+    pub buffer: &'a Buffer,
+    /// The first of them.
+    pub first: u32,
+}
+
+impl<'a> From<&'a Buffer> for Rows<'a> {
+    fn from(buffer: &'a Buffer) -> Self {
+        Rows { buffer, first: 0 }
+    }
+}
+
+/// A list of kept units: ascending indices, of which the CPU knows only the count.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// `[count]` u32, ascending; padded to a multiple of 4.
+    pub list: &'a Buffer,
+    /// How many.
+    pub count: usize,
+    /// Rows that one entry stands for: 1 for channels, `head_dim` for heads.
+    pub unit: usize,
+}
+
+/// The shape of a matmul: what one invocation computes, and how invocations form a workgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Tokens and outputs of an invocation.
+    pub tm: u32,
+    /// Outputs of an invocation (of each weight).
+    pub tn: u32,
+    /// Invocations along tokens.
+    pub lm: u32,
+    /// Invocations along outputs.
+    pub ln: u32,
+    /// Invocations that share a tile's inputs.
+    pub lk: u32,
+}
+
+impl Tile {
+    fn lanes(&self) -> u32 {
+        self.lm * self.ln * self.lk
+    }
+
+    /// The variant of a shader with this tile and these weights.
+    pub fn variant(&self, formats: &[WeightFormat]) -> Substitution {
+        Substitution {
+            weights: formats.iter().map(|format| format.decoder()).collect(),
+            numbers: vec![
+                ("TM", self.tm),
+                ("TN", self.tn),
+                ("LM", self.lm),
+                ("LN", self.ln),
+                ("LK", self.lk),
+                ("LANES", self.lanes()),
+                ("TILE", self.tm * self.tn),
+                ("X_TILE", self.tm * 8),
+                ("PARTIALS", if self.lk > 1 { self.lanes() * self.tm * self.tn } else { 1 }),
+            ],
+        }
+    }
+
+    fn grid(&self, tokens: usize, outputs: usize) -> Grid {
+        [(outputs as u32).div_ceil(self.ln * self.tn), (tokens as u32).div_ceil(self.lm * self.tm), 1]
+    }
+}
+
+/// The tile for `tokens` rows of a matmul that reads `weights` weights at once: measured on lavapipe (see
+/// docs/performance.md), untuned on hardware.
+fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
+    match (tier, tokens) {
+        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 8 / weights, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 3..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
+        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 4 / weights, lm: 1, ln: 4, lk: 16 },
+        (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 8, ln: 8, lk: 1 },
+    }
+}
+
+/// Every variant of a matmul that can be compiled for `tier`.
+fn variants(tier: Tier, weights: u32) -> Vec<Substitution> {
+    let tiles = [1, 3, 64].map(|tokens| tile(tier, tokens, weights));
+    WeightFormat::ALL.iter().flat_map(|&format| tiles.map(|tile| tile.variant(&vec![format; weights as usize]))).collect()
+}
