@@ -23,7 +23,8 @@ impl Format for Q4_0 {
 
     fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
         for block in bytes.chunks_exact(BYTES) {
-            let d = half_value(block, 0); out.extend(nibbles(&block[2..]).iter().map(|&q| d * (f32::from(q) - 8.0)));
+            let d = half_value(block, 0);
+            out.extend(nibbles(&block[2..]).iter().map(|&q| d * (f32::from(q) - 8.0)));
         }
     }
 

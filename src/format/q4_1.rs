@@ -9,7 +9,10 @@ const PACKER: Packer = Packer { bits: 4, scale_bits: 32 };
 pub(super) struct Q4_1;
 
 fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
-    bytes.chunks_exact(BYTES).map(|block| Block { quants: nibbles(&block[4..]), scale: u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16 })
+    bytes.chunks_exact(BYTES).map(|block| Block {
+        quants: nibbles(&block[4..]),
+        scale: u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16,
+    })
 }
 
 impl Format for Q4_1 {
@@ -23,7 +26,8 @@ impl Format for Q4_1 {
 
     fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
         for block in bytes.chunks_exact(BYTES) {
-            let (d, m) = (half_value(block, 0), half_value(block, 2)); out.extend(nibbles(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
+            let (d, m) = (half_value(block, 0), half_value(block, 2));
+            out.extend(nibbles(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
         }
     }
 

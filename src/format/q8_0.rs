@@ -9,7 +9,9 @@ const PACKER: Packer = Packer { bits: 8, scale_bits: 16 };
 pub(super) struct Q8_0;
 
 fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
-    bytes.chunks_exact(BYTES).map(|block| Block { quants: std::array::from_fn(|i| block[2 + i]), scale: half_bits(block, 0).into() })
+    bytes
+        .chunks_exact(BYTES)
+        .map(|block| Block { quants: std::array::from_fn(|i| block[2 + i]), scale: half_bits(block, 0).into() })
 }
 
 impl Format for Q8_0 {
@@ -23,7 +25,8 @@ impl Format for Q8_0 {
 
     fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
         for block in bytes.chunks_exact(BYTES) {
-            let d = half_value(block, 0); out.extend(block[2..].iter().map(|&q| d * f32::from(q as i8)));
+            let d = half_value(block, 0);
+            out.extend(block[2..].iter().map(|&q| d * f32::from(q as i8)));
         }
     }
 

@@ -147,14 +147,16 @@ impl Gpu {
         let Some(position) = position else {
             let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
             let detail = wanted.map_or(String::new(), |text| {
-                format!(" that matches `{text}` (present: {})", if names.is_empty() { "none".into() } else { names.join(", ") })
+                format!(
+                    " that matches `{text}` (present: {})",
+                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                )
             });
             return Err(Error::NoAdapter { detail });
         };
         let adapter = &found[position];
         let info = describe(position, adapter);
-        let required_limits =
-            if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("secateur"),
@@ -245,9 +247,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when the device fails.
     pub fn wait(&self) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|error| Error::Device(error.to_string()))?;
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Error::Device(error.to_string()))?;
         self.check()
     }
 }

@@ -23,8 +23,8 @@ pub struct Kernel {
     pub source: ShaderSource,
     /// Its storage bindings in order.
     pub bindings: &'static [Access],
-    /// Size of its parameters in bytes.
-    pub params_bytes: usize,
+    /// Names of its parameters in order, four bytes each.
+    pub params: &'static [&'static str],
 }
 
 /// What names a pipeline.
@@ -105,7 +105,8 @@ impl Gpu {
             bind_group_layouts: &[Some(&storage_layout), Some(&params)],
             immediate_size: 0,
         });
-        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // SAFETY: the checks that are left out guard against indices past a buffer, endless loops and zero divisors. The
         // sweeps in tests/kernels.rs run every kernel with all checks on (SECATEUR_CHECKED_SHADERS) and against its CPU
         // twin over odd shapes; every loop is bounded by a parameter or a constant, every divisor is positive.

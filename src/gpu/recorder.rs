@@ -115,7 +115,7 @@ impl<'g> Recorder<'g> {
             });
         }
         debug_assert_eq!(buffers.len(), kernel.bindings.len(), "{}", kernel.source.name);
-        debug_assert_eq!(size_of::<P>(), kernel.params_bytes, "{}", kernel.source.name);
+        debug_assert_eq!(size_of::<P>(), kernel.params.len() * 4, "{}", kernel.source.name);
         let pipeline = self.gpu.pipeline(kernel, variant)?;
         let storage = self.group(&pipeline, buffers);
         let start = self.params.len();

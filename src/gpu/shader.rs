@@ -32,7 +32,8 @@ impl Substitution {
     }
 }
 
-const COMMON: &[ShaderSource] = &[ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") }];
+const COMMON: &[ShaderSource] =
+    &[ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") }];
 
 /// Resolves the directives of `source`.
 ///

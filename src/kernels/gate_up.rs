@@ -1,17 +1,14 @@
 //! `y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)])`: the first half of a LLaMA MLP. Pruning gathers rows of both.
 
-use super::matmul_rows::Params;
 use super::{Kept, Rows, tile};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
-use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource};
+use crate::gpu::Recorder;
 
-/// The op. Its parameters are those of [`super::matmul_rows`].
-pub static KERNEL: Kernel = Kernel {
-    source: ShaderSource { name: "gate_up", text: include_str!("../../shaders/gate_up.wgsl") },
-    bindings: &[Read, Read, Read, Read, Read, Read, Write],
-    params_bytes: size_of::<Params>(),
-};
+super::kernel! {
+    /// The op.
+    gate_up [Read, Read, Read, Read, Read, Read, Write] { tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32, first_row: u32, rows: u32 }
+}
 
 /// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds one value per kept channel. Both weights
 /// are cut into the same shards.

@@ -4,40 +4,12 @@
 use super::{Kept, Rows, Tile};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
-use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource, Substitution, Tier};
+use crate::gpu::{Recorder, Substitution, Tier};
 
-/// Uniform parameters, as the shader declares them.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Rows of a and y.
-    pub tokens: u32,
-    /// Kept inputs: columns of a.
-    pub inputs: u32,
-    /// First row of a.
-    pub a_row: u32,
-    /// Columns of a row of a, a multiple of 4.
-    pub a_stride: u32,
-    /// First row of y.
-    pub y_row: u32,
-    /// Columns of a row of y / 4.
-    pub y_stride: u32,
-    /// First column of y / 4.
-    pub y_column: u32,
-    /// Outputs of the shard / 32.
-    pub blocks: u32,
-    /// Inputs of an entry of the kept list; 0 = no list.
-    pub unit: u32,
-    /// Whether y is added to or set.
-    pub add: u32,
+super::kernel! {
+    /// The op.
+    matmul_columns [Read, Read, Read, Read, Write] { tokens: u32, inputs: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32, y_column: u32, blocks: u32, unit: u32, add: u32 }
 }
-
-/// The op.
-pub static KERNEL: Kernel = Kernel {
-    source: ShaderSource { name: "matmul_columns", text: include_str!("../../shaders/matmul_columns.wgsl") },
-    bindings: &[Read, Read, Read, Read, Write],
-    params_bytes: size_of::<Params>(),
-};
 
 /// The tile for `tokens` rows; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {

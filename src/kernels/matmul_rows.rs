@@ -3,40 +3,12 @@
 use super::{Kept, Rows, tile};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
-use crate::gpu::{Access::*, Kernel, Recorder, ShaderSource};
+use crate::gpu::Recorder;
 
-/// Uniform parameters, as the shader declares them.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Rows of x and y.
-    pub tokens: u32,
-    /// Columns of y that a dispatch may write.
-    pub outputs: u32,
-    /// Columns of x / 64.
-    pub steps: u32,
-    /// First row of x.
-    pub x_row: u32,
-    /// First row of y.
-    pub y_row: u32,
-    /// Columns of a row of y.
-    pub y_stride: u32,
-    /// First column of y.
-    pub y_column: u32,
-    /// Weight rows of an entry of the kept list; 0 = no list.
-    pub unit: u32,
-    /// First row of the shard.
-    pub first_row: u32,
-    /// Rows of the shard.
-    pub rows: u32,
+super::kernel! {
+    /// The op.
+    matmul_rows [Read, Read, Read, Read, Write] { tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32, first_row: u32, rows: u32 }
 }
-
-/// The op.
-pub static KERNEL: Kernel = Kernel {
-    source: ShaderSource { name: "matmul_rows", text: include_str!("../../shaders/matmul_rows.wgsl") },
-    bindings: &[Read, Read, Read, Read, Write],
-    params_bytes: size_of::<Params>(),
-};
 
 /// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value
 /// per kept output.
@@ -87,6 +59,8 @@ pub fn record(
 /// The naive CPU twin: `x [tokens, cols]`, `w [rows, cols]`, kept output rows in order.
 pub fn twin(x: &[f32], w: &[f32], cols: usize, rows: &[usize]) -> Vec<f32> {
     x.chunks_exact(cols)
-        .flat_map(|x| rows.iter().map(move |&row| x.iter().zip(&w[row * cols..][..cols]).map(|(a, b)| a * b).sum::<f32>()))
+        .flat_map(|x| {
+            rows.iter().map(move |&row| x.iter().zip(&w[row * cols..][..cols]).map(|(a, b)| a * b).sum::<f32>())
+        })
         .collect()
 }

@@ -1,14 +1,49 @@
 //! The ops of the engine: one file each with its parameters, its dispatch and its naive CPU twin, beside the shader of
 //! the same name. [`registry`] lists them all, with every variant that can be compiled.
 
+pub mod attention;
+pub mod column_power;
+pub mod cross_entropy;
+pub mod embed;
+pub mod fusion;
 pub mod gate_up;
+pub mod gather_probe;
+pub mod history_update;
+pub mod kv_append;
+pub mod kv_list;
 pub mod matmul_columns;
 pub mod matmul_rows;
-
-
+pub mod probe_statistic;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample_importance;
+pub mod score;
+pub mod token_importance;
+pub mod top_k;
 
 use crate::format::WeightFormat;
-use crate::gpu::{Buffer, Grid, Substitution, Tier};
+use crate::gpu::{Buffer, Grid, Kernel, Substitution, Tier};
+
+/// Declares an op: its parameters (four bytes each, in the shader's order) and its storage bindings. The shader of the
+/// same name documents them.
+macro_rules! kernel {
+    ($(#[$doc:meta])* $name:ident [$($access:ident),*] { $($field:ident: $type:ty),* }) => {
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        struct Params { $($field: $type),* }
+
+        $(#[$doc])*
+        pub static KERNEL: crate::gpu::Kernel = crate::gpu::Kernel {
+            source: crate::gpu::ShaderSource {
+                name: stringify!($name),
+                text: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            },
+            bindings: &[$(crate::gpu::Access::$access),*],
+            params: &[$(stringify!($field)),*],
+        };
+    };
+}
+use kernel;
 
 /// Some rows of a matrix in a buffer.
 #[derive(Clone, Copy)]
@@ -94,5 +129,61 @@ fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
 /// Every variant of a matmul that can be compiled for `tier`.
 fn variants(tier: Tier, weights: u32) -> Vec<Substitution> {
     let tiles = [1, 3, 64].map(|tokens| tile(tier, tokens, weights));
-    WeightFormat::ALL.iter().flat_map(|&format| tiles.map(|tile| tile.variant(&vec![format; weights as usize]))).collect()
+    WeightFormat::ALL
+        .iter()
+        .flat_map(|&format| tiles.map(|tile| tile.variant(&vec![format; weights as usize])))
+        .collect()
+}
+
+/// Invocations of a workgroup of the ops that work on single elements or rows.
+fn lanes(tier: Tier) -> u32 {
+    match tier {
+        Tier::Software => 8,
+        Tier::Gpu => 64,
+    }
+}
+
+fn lanes_variant(tier: Tier) -> Substitution {
+    Substitution::numbers(&[("LANES", lanes(tier))])
+}
+
+/// Keys and values of past tokens of one layer.
+#[derive(Clone, Copy)]
+pub struct Cache<'a> {
+    /// `[sample][kv_heads][capacity][head_dim]`.
+    pub k: &'a Buffer,
+    /// Shaped like `k`.
+    pub v: &'a Buffer,
+    /// Heads.
+    pub kv_heads: usize,
+    /// Slots of a head.
+    pub capacity: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+}
+
+/// Every op with the variants that can be compiled for `tier`.
+pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
+    let plain = || vec![lanes_variant(tier)];
+    vec![
+        (&attention::KERNEL, attention::variants(tier)),
+        (&column_power::KERNEL, column_power::variants(tier)),
+        (&cross_entropy::KERNEL, plain()),
+        (&embed::KERNEL, embed::variants(tier)),
+        (&fusion::KERNEL, plain()),
+        (&gate_up::KERNEL, variants(tier, 2)),
+        (&gather_probe::KERNEL, plain()),
+        (&history_update::KERNEL, plain()),
+        (&kv_append::KERNEL, plain()),
+        (&kv_list::KERNEL, kv_list::variants()),
+        (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
+        (&matmul_rows::KERNEL, variants(tier, 1)),
+        (&probe_statistic::KERNEL, plain()),
+        (&rms_norm::KERNEL, plain()),
+        (&rope::KERNEL, plain()),
+        (&sample_importance::KERNEL, plain()),
+        (&score::KERNEL, plain()),
+        (&token_importance::KERNEL, plain()),
+        (&top_k::KERNEL, top_k::variants(tier)),
+    ]
 }

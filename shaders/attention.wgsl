@@ -1,0 +1,119 @@
+// softmax(q k^T * scale) v over the cached slots up to the query's own, by online softmax. An invocation has one query
+// of FOLD heads that share a kv head, and every LS-th slot; LS > 1 spreads the slots of a single query over a workgroup.
+struct Params {
+    length: u32,   // queries of a sample
+    heads: u32,    // heads in q and out
+    kv_heads: u32, // heads of the cache
+    group: u32,    // query heads of a kv head, in the whole model
+    capacity: u32, // slots of the cache
+    mapped: u32,   // whether `place_of` maps a model's head to its place in q, or to no place
+    scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k_cache: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> v_cache: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
+@group(0) @binding(4) var<storage, read> place_of: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+const D4 = ${D4}u;
+const FOLD = ${FOLD}u;
+const LQ = ${LQ}u;
+const LS = ${LS}u;
+const NOBODY = 0xffffffffu;
+const LOWEST = -3.0e38;
+
+var<workgroup> tops: array<f32, ${STATES}>;
+var<workgroup> sums: array<f32, ${STATES}>;
+var<workgroup> partial: array<vec4<f32>, ${PARTIALS}>;
+
+@compute @workgroup_size(${LANES})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let folds = (p.group + FOLD - 1u) / FOLD;
+    let kv = group.z / folds;
+    let ls = lane % LS;
+    let t = group.x * LQ + lane / LS;
+    let token = group.y * p.length + min(t, p.length - 1u);
+
+    var heads: array<u32, FOLD>;
+    var query: array<vec4<f32>, ${FOLD_D4}>;
+    for (var f = 0u; f < FOLD; f++) {
+        let member = group.z % folds * FOLD + f;
+        var head = kv * p.group + member;
+        if p.mapped != 0u {
+            head = place_of[head];
+        }
+        heads[f] = select(NOBODY, head, member < p.group);
+        if heads[f] != NOBODY {
+            for (var i = 0u; i < D4; i++) {
+                query[f * D4 + i] = q[(token * p.heads + head) * D4 + i] * p.scale;
+            }
+        }
+    }
+
+    var top: array<f32, FOLD>;
+    var sum: array<f32, FOLD>;
+    var mixed: array<vec4<f32>, ${FOLD_D4}>;
+    for (var f = 0u; f < FOLD; f++) {
+        top[f] = LOWEST;
+    }
+    let row = (group.y * p.kv_heads + kv) * p.capacity;
+    for (var slot = ls; slot <= places[token].y; slot += LS) {
+        let at = (row + slot) * D4;
+        var key: array<vec4<f32>, D4>;
+        var value: array<vec4<f32>, D4>;
+        for (var i = 0u; i < D4; i++) {
+            key[i] = k_cache[at + i];
+            value[i] = v_cache[at + i];
+        }
+        for (var f = 0u; f < FOLD; f++) {
+            var score = 0.0;
+            for (var i = 0u; i < D4; i++) {
+                score += dot(query[f * D4 + i], key[i]);
+            }
+            let higher = max(top[f], score);
+            let shrink = exp(top[f] - higher);
+            let weight = exp(score - higher);
+            top[f] = higher;
+            sum[f] = sum[f] * shrink + weight;
+            for (var i = 0u; i < D4; i++) {
+                mixed[f * D4 + i] = mixed[f * D4 + i] * shrink + value[i] * weight;
+            }
+        }
+    }
+
+    for (var f = 0u; f < FOLD; f++) {
+        if LS > 1u {
+            workgroupBarrier();
+            tops[lane] = top[f];
+            sums[lane] = sum[f];
+            for (var i = 0u; i < D4; i++) {
+                partial[i * LS + lane] = mixed[f * D4 + i];
+            }
+            workgroupBarrier();
+            var highest = LOWEST;
+            for (var l = 0u; l < LS; l++) {
+                highest = max(highest, tops[l]);
+            }
+            var total = 0.0;
+            for (var l = 0u; l < LS; l++) {
+                total += sums[l] * exp(tops[l] - highest);
+            }
+            if heads[f] != NOBODY {
+                for (var i = lane; i < D4; i += LS) {
+                    var value = vec4<f32>();
+                    for (var l = 0u; l < LS; l++) {
+                        value += partial[i * LS + l] * exp(tops[l] - highest);
+                    }
+                    out[(token * p.heads + heads[f]) * D4 + i] = value / total;
+                }
+            }
+        } else if heads[f] != NOBODY && t < p.length {
+            for (var i = 0u; i < D4; i++) {
+                out[(token * p.heads + heads[f]) * D4 + i] = mixed[f * D4 + i] / sum[f];
+            }
+        }
+    }
+}

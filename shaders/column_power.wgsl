@@ -1,0 +1,31 @@
+// power[c] = sqrt(sum over outputs of W[h, c]^4): the constant factor of a channel's score.
+struct Params {
+    channels: u32,
+    blocks: u32, // outputs of this shard / 32
+    add: u32,    // whether an earlier shard's part is there already
+}
+
+#weights weight 0
+@group(0) @binding(2) var<storage, read_write> power: array<f32>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+@compute @workgroup_size(${LANES})
+fn main(@builtin(global_invocation_id) at: vec3<u32>) {
+    let c = at.x;
+    if c >= p.channels {
+        return;
+    }
+    var sum = 0.0;
+    for (var block = 0u; block < p.blocks; block++) {
+        var scales = weight_column_scales(c / 32u, block, p.blocks);
+        let w = weight_column(c, block, p.blocks, &scales);
+        for (var i = 0u; i < 8u; i++) {
+            let square = w[i] * w[i];
+            sum += dot(square, square);
+        }
+    }
+    if p.add != 0u {
+        sum += power[c] * power[c];
+    }
+    power[c] = sqrt(sum);
+}

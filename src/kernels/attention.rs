@@ -1,0 +1,115 @@
+//! Causal attention of new queries over the cache, with grouped heads and any subset of query heads.
+
+use super::Cache;
+use crate::error::Result;
+use crate::gpu::{Buffer, Recorder, Substitution, Tier};
+
+super::kernel! {
+    /// The op.
+    attention [Read, Read, Read, Read, Read, Write] { length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, scale: f32 }
+}
+
+/// Heads that an invocation takes together: on software adapters the loads of a key are worth sharing.
+fn fold(tier: Tier, group: usize) -> usize {
+    match tier {
+        Tier::Software => group.min(4),
+        Tier::Gpu => 1,
+    }
+}
+
+fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substitution, usize) {
+    let fold = fold(tier, group);
+    let lanes = match tier {
+        Tier::Software => 8,
+        // The sums of a workgroup lie in 16 KiB of its memory.
+        Tier::Gpu => (4096 / head_dim).clamp(8, 64),
+    };
+    // A few queries cannot fill the device: then the slots of each are spread over a workgroup.
+    let (queries, slots) = if length <= 4 { (1, lanes) } else { (lanes, 1) };
+    let numbers = vec![
+        ("D4", head_dim as u32 / 4),
+        ("FOLD", fold as u32),
+        ("FOLD_D4", (fold * head_dim / 4) as u32),
+        ("LQ", queries as u32),
+        ("LS", slots as u32),
+        ("LANES", lanes as u32),
+        ("STATES", slots as u32),
+        ("PARTIALS", if slots > 1 { (slots * head_dim / 4) as u32 } else { 1 }),
+    ];
+    (Substitution { weights: Vec::new(), numbers }, queries)
+}
+
+/// Variants for the head sizes in use.
+pub fn variants(tier: Tier) -> Vec<Substitution> {
+    let shapes = [(8, 2), (64, 1), (64, 3), (64, 8), (128, 4), (256, 1)];
+    shapes.iter().flat_map(|&(d, group)| [1, 64].map(|length| variant(tier, d, group, length).0)).collect()
+}
+
+/// Queries to attend with.
+#[derive(Clone, Copy)]
+pub struct Queries<'a> {
+    /// `[samples][length][heads][head_dim]`, turned by rope.
+    pub q: &'a Buffer,
+    /// Position and slot of every token.
+    pub places: &'a Buffer,
+    /// Samples.
+    pub samples: usize,
+    /// Queries of a sample.
+    pub length: usize,
+    /// Heads in `q`.
+    pub heads: usize,
+    /// Heads of the whole model.
+    pub model_heads: usize,
+    /// Where each of the model's heads lies in `q`, if not all are there.
+    pub place_of: Option<&'a Buffer>,
+}
+
+/// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, shaped like `q`. A query sees the slots up to its own.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, out: &Buffer) -> Result<()> {
+    let group = queries.model_heads / cache.kv_heads;
+    let tier = rec.gpu().tier();
+    let (variant, at_once) = variant(tier, cache.head_dim, group, queries.length);
+    let params = Params {
+        length: queries.length as u32,
+        heads: queries.heads as u32,
+        kv_heads: cache.kv_heads as u32,
+        group: group as u32,
+        capacity: cache.capacity as u32,
+        mapped: queries.place_of.is_some().into(),
+        scale: 1.0 / (cache.head_dim as f32).sqrt(),
+    };
+    let folds = group.div_ceil(fold(tier, group));
+    let grid = [queries.length.div_ceil(at_once) as u32, queries.samples as u32, (cache.kv_heads * folds) as u32];
+    let place_of = queries.place_of.unwrap_or(queries.places);
+    let buffers = [queries.q, cache.k, cache.v, queries.places, place_of, out];
+    rec.dispatch(&KERNEL, &variant, &params, &buffers, grid)
+}
+
+/// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`, caches `[sample][kv_heads][capacity][head_dim]`;
+/// `heads` are the model's heads in `q`, `group` of them to a kv head.
+pub fn twin(
+    q: &[f32],
+    (k, v): (&[f32], &[f32]),
+    slots: &[u32],
+    (heads, group): (&[usize], usize),
+    (length, kv_heads, capacity, head_dim): (usize, usize, usize, usize),
+) -> Vec<f32> {
+    let mut out = Vec::with_capacity(q.len());
+    for (index, q) in q.chunks_exact(head_dim).enumerate() {
+        let (token, head) = (index / heads.len(), heads[index % heads.len()]);
+        let base = (token / length * kv_heads + head / group) * capacity * head_dim;
+        let seen = slots[token] as usize + 1;
+        let dot = |slot: usize| -> f32 { q.iter().zip(&k[base + slot * head_dim..]).map(|(a, b)| a * b).sum() };
+        let scores: Vec<f32> = (0..seen).map(|slot| dot(slot) / (head_dim as f32).sqrt()).collect();
+        let top = scores.iter().copied().fold(f32::MIN, f32::max);
+        let total: f32 = scores.iter().map(|score| (score - top).exp()).sum();
+        let mix = |i: usize| -> f32 {
+            scores.iter().enumerate().map(|(s, score)| (score - top).exp() * v[base + s * head_dim + i]).sum()
+        };
+        out.extend((0..head_dim).map(|i| mix(i) / total));
+    }
+    out
+}

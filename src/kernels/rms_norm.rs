@@ -1,0 +1,40 @@
+//! `y = x / sqrt(mean(x^2) + eps) * weight` by rows, and each row's norm: the residual importance of a token.
+
+use super::{Rows, lanes_variant};
+use crate::error::Result;
+use crate::gpu::{Buffer, Recorder};
+
+super::kernel! {
+    /// The op.
+    rms_norm [Read, Read, Write, Write] { width: u32, x_row: u32, y_row: u32, eps: f32 }
+}
+
+/// Records the norm of `tokens` rows of `width` columns; `norms[i]` is the length of the `i`-th of them before it.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(
+    rec: &mut Recorder<'_>,
+    x: Rows<'_>,
+    weight: &Buffer,
+    y: Rows<'_>,
+    norms: &Buffer,
+    (tokens, width, eps): (usize, usize, f32),
+) -> Result<()> {
+    let params = Params { width: (width / 4) as u32, x_row: x.first, y_row: y.first, eps };
+    let variant = lanes_variant(rec.gpu().tier());
+    rec.dispatch(&KERNEL, &variant, &params, &[x.buffer, weight, y.buffer, norms], [tokens as u32, 1, 1])
+}
+
+/// The naive CPU twin: `(y, norms)` of `x [tokens, weight.len()]`.
+pub fn twin(x: &[f32], weight: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
+    let mut norms = Vec::new();
+    let mut y = Vec::new();
+    for row in x.chunks_exact(weight.len()) {
+        let sum: f32 = row.iter().map(|v| v * v).sum();
+        norms.push(sum.sqrt());
+        let scale = 1.0 / (sum / row.len() as f32 + eps).sqrt();
+        y.extend(row.iter().zip(weight).map(|(v, w)| v * scale * w));
+    }
+    (y, norms)
+}

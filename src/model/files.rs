@@ -1,0 +1,249 @@
+//! A model on disk, whatever its format: configuration, text side and tensors by role.
+//!
+//! Invariant: once open, every tensor that the configuration needs is there with the shape that it implies, no tensor
+//! is left over that would change the result, and every view lies inside a memory map. Nothing copies a tensor.
+
+use super::gguf::Gguf;
+use super::mapped::{MappedFile, hex};
+use super::names::Convention;
+use super::safetensors::Folder;
+use super::tensor::{LayerTensor, TensorEntry, TensorRole, TensorView};
+use crate::config::{ModelConfig, TextSource};
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// An opened model.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// The network's shape and constants; validated.
+    pub config: ModelConfig,
+    /// What the files say about text.
+    pub text: TextSource,
+    /// The file or folder.
+    pub path: PathBuf,
+    format: Format,
+    files: Vec<MappedFile>,
+    tensors: BTreeMap<String, TensorEntry>,
+}
+
+#[derive(Debug)]
+enum Format {
+    Gguf { version: u32 },
+    HuggingFace { raw_config: Vec<u8> },
+}
+
+impl ModelFiles {
+    /// Opens a `.gguf` file, a Hugging Face folder, or a folder that holds exactly one `.gguf` file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read; [`Error::BadFile`] if one is malformed; [`Error::Unsupported`] if it asks
+    /// for what this build cannot do; [`Error::Setting`] for a shape that no kernel runs; [`Error::TensorMissing`] and
+    /// [`Error::TensorShape`] if the tensors do not fit the configuration.
+    pub fn open(path: &Path) -> Result<ModelFiles> {
+        let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+        if metadata.is_dir() {
+            return match path.join("config.json").exists() {
+                true => Self::from_folder(path),
+                false => Self::from_gguf(MappedFile::open(&only_gguf(path)?)?),
+            };
+        }
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
+            return Err(Error::bad_file(path, "weights alone are no model: give the folder with its config.json"));
+        }
+        Self::from_gguf(MappedFile::open(path)?)
+    }
+
+    /// Opens a GGUF file that is in memory already, as in the browser; `name` stands for its path in errors.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn from_gguf_bytes(name: &str, bytes: Vec<u8>) -> Result<ModelFiles> {
+        Self::from_gguf(MappedFile::from_bytes(name, bytes))
+    }
+
+    fn from_gguf(file: MappedFile) -> Result<ModelFiles> {
+        let gguf = Gguf::parse(file)?;
+        let config = gguf.model_config()?;
+        let rows = gguf.tensors().get("token_embd.weight").map_or(0, TensorEntry::rows);
+        let text = gguf.text_source(rows)?;
+        let (format, path) = (Format::Gguf { version: gguf.version() }, gguf.path().to_path_buf());
+        let (file, tensors) = gguf.into_parts();
+        let model = ModelFiles { config, text, path, format, files: vec![file], tensors };
+        model.check()?;
+        Ok(model)
+    }
+
+    fn from_folder(path: &Path) -> Result<ModelFiles> {
+        let folder = Folder::open(path)?;
+        let (config, text) = (folder.config().clone(), folder.text_source()?);
+        let (raw_config, files, tensors) = folder.into_parts();
+        let format = Format::HuggingFace { raw_config };
+        let model = ModelFiles { config, text, path: path.to_path_buf(), format, files, tensors };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// Checks the configuration, then every tensor against it.
+    fn check(&self) -> Result<()> {
+        self.config.validate()?;
+        for role in self.roles() {
+            self.tensor(role)?;
+        }
+        match self.tensors.keys().find(|name| !self.is_known(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::Unsupported {
+                what: "tensor",
+                name: name.clone(),
+                supported: format!(
+                    "the tensors of a dense LLaMA of {} layers without biases",
+                    self.config.num_hidden_layers
+                ),
+            }),
+        }
+    }
+
+    /// Whether leaving out a tensor of this name, or using it by its role, gives the model's own result.
+    fn is_known(&self, name: &str) -> bool {
+        match self.convention().role(name) {
+            Some(TensorRole::Layer(index, _)) => index < self.config.num_hidden_layers,
+            Some(_) => true,
+            None => Convention::is_redundant(name),
+        }
+    }
+
+    /// The format, for people: "GGUF v3", "safetensors, 2 files".
+    pub fn format_name(&self) -> String {
+        match &self.format {
+            Format::Gguf { version } => format!("GGUF v{version}"),
+            Format::HuggingFace { .. } if self.files.len() == 1 => "safetensors".into(),
+            Format::HuggingFace { .. } => format!("safetensors, {} files", self.files.len()),
+        }
+    }
+
+    /// The tensor that plays `role`.
+    ///
+    /// # Errors
+    /// [`Error::TensorMissing`] if the files lack it; [`Error::TensorShape`] if its shape is not what the configuration
+    /// implies.
+    pub fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
+        let name = self
+            .convention()
+            .name(role)
+            .ok_or_else(|| Error::TensorMissing { name: format!("{role:?}"), path: self.path.clone() })?;
+        let (name, entry) =
+            self.tensors.get_key_value(&name).ok_or(Error::TensorMissing { name, path: self.path.clone() })?;
+        let [rows, cols] = self.expected_shape(role);
+        if (entry.rows(), entry.cols()) != (rows, cols) {
+            let expected = if rows == 1 { vec![cols] } else { vec![rows, cols] };
+            return Err(Error::TensorShape { name: name.clone(), expected, found: entry.shape.clone() });
+        }
+        let bytes = self.files.get(entry.file).and_then(|file| file.get(entry.range.clone()));
+        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` lies outside of its file")))?;
+        Ok(TensorView { name, kind: entry.kind, rows, cols, bytes })
+    }
+
+    /// Whether the files have a tensor for `role` that the model uses: a head that is tied to the embedding is none,
+    /// even where the file repeats it.
+    pub fn has(&self, role: TensorRole) -> bool {
+        let unused = role == TensorRole::Output && self.config.tie_word_embeddings;
+        !unused && self.convention().name(role).is_some_and(|name| self.tensors.contains_key(&name))
+    }
+
+    /// Every tensor that the model uses, in the order of the forward pass.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
+        // All of them were found when the model was opened.
+        self.roles().filter_map(|role| self.tensor(role).ok())
+    }
+
+    /// Size of the weight files in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+
+    /// SHA-256 in lower-case hexadecimal; reads the weights once.
+    ///
+    /// Of a GGUF file, that of the file. Of a folder, that of the text that `sha256sum` would print for `config.json`
+    /// and the weight files, sorted by name: a line `<hash>  <name>\n` each.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if a weight file's name is not UTF-8.
+    pub fn sha256(&self) -> Result<String> {
+        let raw_config = match (&self.format, self.files.as_slice()) {
+            (Format::Gguf { .. }, [file]) => return Ok(file.sha256()),
+            (Format::Gguf { .. }, files) => {
+                return Err(Error::Internal(format!("{} GGUF files in one model", files.len())));
+            }
+            (Format::HuggingFace { raw_config }, _) => raw_config,
+        };
+        let mut lines = vec![("config.json", hex(&Sha256::digest(raw_config)))];
+        for file in &self.files {
+            let name = file.path().file_name().and_then(|name| name.to_str());
+            let name = name.ok_or_else(|| Error::bad_file(file.path(), "the file's name is not UTF-8"))?;
+            lines.push((name, file.sha256()));
+        }
+        lines.sort_unstable();
+        let list: String = lines.iter().map(|(name, hash)| format!("{hash}  {name}\n")).collect();
+        Ok(hex(&Sha256::digest(list)))
+    }
+
+    fn convention(&self) -> Convention {
+        match self.format {
+            Format::Gguf { .. } => Convention::Gguf,
+            Format::HuggingFace { .. } => Convention::HuggingFace,
+        }
+    }
+
+    /// The roles that this model's configuration needs, in the order of the forward pass.
+    fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
+        let layers = (0..self.config.num_hidden_layers)
+            .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| TensorRole::Layer(layer, tensor)));
+        std::iter::once(TensorRole::TokenEmbedding)
+            .chain(self.has(TensorRole::RopeFactors).then_some(TensorRole::RopeFactors))
+            .chain(layers)
+            .chain([TensorRole::OutputNorm])
+            .chain((!self.config.tie_word_embeddings).then_some(TensorRole::Output))
+    }
+
+    /// Rows and columns that the configuration implies; a vector is one row.
+    fn expected_shape(&self, role: TensorRole) -> [usize; 2] {
+        let config = &self.config;
+        let hidden = config.hidden_size;
+        // `validate` bounds heads and head_dim each, but in a browser's 32 bits their product may still not fit.
+        let (query, key) = (
+            config.num_attention_heads.saturating_mul(config.head_dim),
+            config.num_key_value_heads.saturating_mul(config.head_dim),
+        );
+        match role {
+            TensorRole::TokenEmbedding | TensorRole::Output => [config.vocab_size, hidden],
+            TensorRole::OutputNorm => [1, hidden],
+            TensorRole::RopeFactors => [1, config.head_dim / 2],
+            TensorRole::Layer(_, tensor) => match tensor {
+                LayerTensor::AttentionNorm | LayerTensor::MlpNorm => [1, hidden],
+                LayerTensor::Q => [query, hidden],
+                LayerTensor::K | LayerTensor::V => [key, hidden],
+                LayerTensor::O => [hidden, query],
+                LayerTensor::Gate | LayerTensor::Up => [config.intermediate_size, hidden],
+                LayerTensor::Down => [hidden, config.intermediate_size],
+            },
+        }
+    }
+}
+
+/// The one `.gguf` file of a folder.
+fn only_gguf(folder: &Path) -> Result<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            found.push(path);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Error::bad_file(folder, "the folder has neither a config.json nor a .gguf file: no model is here")),
+        count => Err(Error::bad_file(folder, format!("the folder has {count} .gguf files: name the one to open"))),
+    }
+}

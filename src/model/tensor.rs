@@ -1,0 +1,214 @@
+//! What a tensor is, whatever file holds it: its element type, its role in the network, and a view of its bytes.
+//!
+//! Invariant: the `bytes` of a [`TensorView`] are exactly `rows * kind.row_bytes(cols)` long.
+
+use std::fmt;
+
+macro_rules! tensor_types {
+    ($($id:literal $variant:ident $name:literal $block:literal $bytes:literal,)*) => {
+        /// Element types that GGML defines, by its numbers; safetensors' F32, F16 and BF16 map to the same ones.
+        ///
+        /// All of them are known, so that a file with one that the GPU kernels lack is refused by name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum TensorType {
+            $(#[doc = concat!("`", $name, "`: ", $bytes, " bytes for ", $block, " element(s).")] $variant,)*
+        }
+
+        impl TensorType {
+            /// The type with GGML's number `id`; `None` where GGML defines none, or has dropped it.
+            pub fn from_ggml_id(id: u32) -> Option<TensorType> {
+                match id {
+                    $($id => Some(TensorType::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// GGML's name, such as `Q4_1`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(TensorType::$variant => $name,)*
+                }
+            }
+
+            /// Elements of a block: the smallest run along a row that is stored together.
+            pub fn block_elements(self) -> usize {
+                match self {
+                    $(TensorType::$variant => $block,)*
+                }
+            }
+
+            /// Bytes of a block.
+            pub fn block_bytes(self) -> usize {
+                match self {
+                    $(TensorType::$variant => $bytes,)*
+                }
+            }
+        }
+    };
+}
+
+tensor_types! {
+    0 F32 "F32" 1 4,
+    1 F16 "F16" 1 2,
+    2 Q4_0 "Q4_0" 32 18,
+    3 Q4_1 "Q4_1" 32 20,
+    6 Q5_0 "Q5_0" 32 22,
+    7 Q5_1 "Q5_1" 32 24,
+    8 Q8_0 "Q8_0" 32 34,
+    9 Q8_1 "Q8_1" 32 36,
+    10 Q2K "Q2_K" 256 84,
+    11 Q3K "Q3_K" 256 110,
+    12 Q4K "Q4_K" 256 144,
+    13 Q5K "Q5_K" 256 176,
+    14 Q6K "Q6_K" 256 210,
+    15 Q8K "Q8_K" 256 292,
+    16 Iq2Xxs "IQ2_XXS" 256 66,
+    17 Iq2Xs "IQ2_XS" 256 74,
+    18 Iq3Xxs "IQ3_XXS" 256 98,
+    19 Iq1S "IQ1_S" 256 50,
+    20 Iq4Nl "IQ4_NL" 32 18,
+    21 Iq3S "IQ3_S" 256 110,
+    22 Iq2S "IQ2_S" 256 82,
+    23 Iq4Xs "IQ4_XS" 256 136,
+    24 I8 "I8" 1 1,
+    25 I16 "I16" 1 2,
+    26 I32 "I32" 1 4,
+    27 I64 "I64" 1 8,
+    28 F64 "F64" 1 8,
+    29 Iq1M "IQ1_M" 256 56,
+    30 BF16 "BF16" 1 2,
+    34 Tq1_0 "TQ1_0" 256 54,
+    35 Tq2_0 "TQ2_0" 256 66,
+    39 Mxfp4 "MXFP4" 32 17,
+    40 Nvfp4 "NVFP4" 64 36,
+}
+
+impl TensorType {
+    /// Bytes of a row of `cols` elements; `None` where `cols` is no whole number of blocks, or the product overflows.
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        if !cols.is_multiple_of(self.block_elements()) {
+            return None;
+        }
+        (cols / self.block_elements()).checked_mul(self.block_bytes())
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor inside a transformer layer. Sizes are those of [`ModelConfig`](crate::config::ModelConfig): `H` hidden,
+/// `A` heads, `K` key/value heads, `d` elements of a head, `C` channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerTensor {
+    /// Scale of the norm before attention, `[H]`.
+    AttentionNorm,
+    /// Query projection, `[A*d, H]`.
+    Q,
+    /// Key projection, `[K*d, H]`.
+    K,
+    /// Value projection, `[K*d, H]`.
+    V,
+    /// Output projection of attention, `[H, A*d]`.
+    O,
+    /// Scale of the norm before the MLP, `[H]`.
+    MlpNorm,
+    /// Gate projection, `[C, H]`.
+    Gate,
+    /// Up projection, `[C, H]`.
+    Up,
+    /// Down projection, `[H, C]`.
+    Down,
+}
+
+impl LayerTensor {
+    /// Every one, in the order of the forward pass.
+    pub const ALL: [LayerTensor; 9] = [
+        LayerTensor::AttentionNorm,
+        LayerTensor::Q,
+        LayerTensor::K,
+        LayerTensor::V,
+        LayerTensor::O,
+        LayerTensor::MlpNorm,
+        LayerTensor::Gate,
+        LayerTensor::Up,
+        LayerTensor::Down,
+    ];
+}
+
+/// What a tensor is for, independent of the file's naming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TensorRole {
+    /// Token embedding, `[vocab, H]`.
+    TokenEmbedding,
+    /// Scale of the last norm, `[H]`.
+    OutputNorm,
+    /// Output head, `[vocab, H]`; absent where it is tied to the embedding.
+    Output,
+    /// Divisors of the rotary frequencies, `[d / 2]`; only some GGUF files have them.
+    RopeFactors,
+    /// A tensor of the layer with this index.
+    Layer(usize, LayerTensor),
+}
+
+/// A tensor's bytes inside its mapped file. Nothing is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// The tensor's name in the file's own convention.
+    pub name: &'a str,
+    /// How the elements are stored.
+    pub kind: TensorType,
+    /// Rows, outermost; 1 for a norm and for the rope factors.
+    pub rows: usize,
+    /// Elements of a row, contiguous in the file (GGUF's `ne[0]`).
+    pub cols: usize,
+    /// Row after row, little endian; `rows * kind.row_bytes(cols)` bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Where a tensor lies in the files of a model.
+#[derive(Debug, Clone)]
+pub(super) struct TensorEntry {
+    pub kind: TensorType,
+    /// Outermost first; never empty, no zero.
+    pub shape: Vec<usize>,
+    /// Index of the file among the model's weight files.
+    pub file: usize,
+    /// Bytes within that file; checked against its length.
+    pub range: std::ops::Range<usize>,
+}
+
+impl TensorEntry {
+    /// Elements of the innermost dimension.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Product of all other dimensions; it cannot overflow, since the bytes of the whole tensor lie in a file.
+    pub fn rows(&self) -> usize {
+        self.shape.iter().rev().skip(1).product()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_bytes_needs_whole_blocks_and_does_not_overflow() {
+        assert_eq!(TensorType::Q4_1.row_bytes(576), Some(360));
+        assert_eq!(TensorType::Q8_0.row_bytes(33), None);
+        assert_eq!(TensorType::F32.row_bytes(172), Some(688));
+        assert_eq!(TensorType::F64.row_bytes(usize::MAX), None);
+    }
+
+    #[test]
+    fn dropped_ids_are_unknown() {
+        for id in [4, 5, 31, 36, 99, u32::MAX] {
+            assert_eq!(TensorType::from_ggml_id(id), None);
+        }
+        assert_eq!(TensorType::from_ggml_id(3), Some(TensorType::Q4_1));
+    }
+}
