@@ -6,7 +6,8 @@ struct Params {
     kv_heads: u32, // heads of the cache
     group: u32,    // query heads of a kv head, in the whole model
     capacity: u32, // slots of the cache
-    mapped: u32,   // whether `place_of` maps a model's head to its place in q, or to no place
+    mapped: u32,   // which of the model's heads are in q: 0 all, 1 the kept ones of `place_of`, 2 the dropped ones
+    out_row: u32,  // first row of out
     scale: f32,
 }
 
@@ -23,6 +24,7 @@ const FOLD = ${FOLD}u;
 const LQ = ${LQ}u;
 const LS = ${LS}u;
 const NOBODY = 0xffffffffu;
+const DROPPED = 0x80000000u; // see top_k
 const LOWEST = -3.0e38;
 
 var<workgroup> tops: array<f32, ${STATES}>;
@@ -42,10 +44,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var f = 0u; f < FOLD; f++) {
         let member = group.z % folds * FOLD + f;
         var head = kv * p.group + member;
-        if p.mapped != 0u {
-            head = place_of[head];
+        var present = member < p.group;
+        if p.mapped != 0u && present {
+            let place = place_of[head];
+            present = (place >= DROPPED) == (p.mapped == 2u);
+            head = place % DROPPED;
         }
-        heads[f] = select(NOBODY, head, member < p.group);
+        heads[f] = select(NOBODY, head, present);
         if heads[f] != NOBODY {
             for (var i = 0u; i < D4; i++) {
                 query[f * D4 + i] = q[(token * p.heads + head) * D4 + i] * p.scale;
@@ -107,12 +112,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     for (var l = 0u; l < LS; l++) {
                         value += partial[i * LS + l] * exp(tops[l] - highest);
                     }
-                    out[(token * p.heads + heads[f]) * D4 + i] = value / total;
+                    out[((p.out_row + token) * p.heads + heads[f]) * D4 + i] = value / total;
                 }
             }
         } else if heads[f] != NOBODY && t < p.length {
             for (var i = 0u; i < D4; i++) {
-                out[(token * p.heads + heads[f]) * D4 + i] = mixed[f * D4 + i] / sum[f];
+                out[((p.out_row + token) * p.heads + heads[f]) * D4 + i] = mixed[f * D4 + i] / sum[f];
             }
         }
     }

@@ -1,4 +1,5 @@
-// The indices of the k largest of n scores (none negative), ascending; the others, ascending; and where each index went.
+// The indices of the k largest of n scores (none negative), ascending; the others, ascending; and where each index went:
+// its place among the kept, or its place among the dropped plus DROPPED.
 // Ties go to the lower index. Radix selection of the k-th largest value, eight bits at a time, then one scan over
 // stretches of the scores. One workgroup.
 struct Params {
@@ -14,7 +15,7 @@ struct Params {
 @group(1) @binding(0) var<uniform> p: Params;
 
 const LANES = ${LANES}u;
-const NOBODY = 0xffffffffu;
+const DROPPED = 0x80000000u;
 
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> above: array<u32, LANES>;
@@ -94,7 +95,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             place_of[i] = place;
         } else {
             dropped[i - place] = i;
-            place_of[i] = NOBODY;
+            place_of[i] = DROPPED + i - place;
         }
         larger += u32(k > prefix);
         same += u32(k == prefix);

@@ -1,12 +1,12 @@
 //! Causal attention of new queries over the cache, with grouped heads and any subset of query heads.
 
-use super::Cache;
+use super::{Cache, Rows};
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    attention [Read, Read, Read, Read, Read, Write] { length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, scale: f32 }
+    attention [Read, Read, Read, Read, Read, Write] { length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32 }
 }
 
 /// Heads that an invocation takes together: on software adapters the loads of a key are worth sharing.
@@ -45,6 +45,17 @@ pub fn variants(tier: Tier) -> Vec<Substitution> {
     shapes.iter().flat_map(|&(d, group)| [1, 64].map(|length| variant(tier, d, group, length).0)).collect()
 }
 
+/// Which of the model's heads are there.
+#[derive(Clone, Copy)]
+pub enum Members<'a> {
+    /// All of them.
+    All,
+    /// Those kept by the choice that wrote these places.
+    Kept(&'a Buffer),
+    /// Those dropped by it.
+    Dropped(&'a Buffer),
+}
+
 /// Queries to attend with.
 #[derive(Clone, Copy)]
 pub struct Queries<'a> {
@@ -60,31 +71,36 @@ pub struct Queries<'a> {
     pub heads: usize,
     /// Heads of the whole model.
     pub model_heads: usize,
-    /// Where each of the model's heads lies in `q`, if not all are there.
-    pub place_of: Option<&'a Buffer>,
+    /// Which of the model's heads `q` holds.
+    pub members: Members<'a>,
 }
 
 /// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, shaped like `q`. A query sees the slots up to its own.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
-pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, out: &Buffer) -> Result<()> {
+pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, out: Rows<'_>) -> Result<()> {
     let group = queries.model_heads / cache.kv_heads;
     let tier = rec.gpu().tier();
     let (variant, at_once) = variant(tier, cache.head_dim, group, queries.length);
+    let (mapped, place_of) = match queries.members {
+        Members::All => (0, queries.places),
+        Members::Kept(place_of) => (1, place_of),
+        Members::Dropped(place_of) => (2, place_of),
+    };
     let params = Params {
         length: queries.length as u32,
         heads: queries.heads as u32,
         kv_heads: cache.kv_heads as u32,
         group: group as u32,
         capacity: cache.capacity as u32,
-        mapped: queries.place_of.is_some().into(),
+        mapped,
+        out_row: out.first,
         scale: 1.0 / (cache.head_dim as f32).sqrt(),
     };
     let folds = group.div_ceil(fold(tier, group));
     let grid = [queries.length.div_ceil(at_once) as u32, queries.samples as u32, (cache.kv_heads * folds) as u32];
-    let place_of = queries.place_of.unwrap_or(queries.places);
-    let buffers = [queries.q, cache.k, cache.v, queries.places, place_of, out];
+    let buffers = [queries.q, cache.k, cache.v, queries.places, place_of, out.buffer];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, grid)
 }
 

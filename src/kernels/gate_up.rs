@@ -10,7 +10,8 @@ super::kernel! {
     gate_up [Read, Read, Read, Read, Read, Read, Write] { tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32, first_row: u32, rows: u32 }
 }
 
-/// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds one value per kept channel. Both weights
+/// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds
+/// [`super::matmul_columns::stride`] values, one per kept channel first. Both weights
 /// are cut into the same shards.
 ///
 /// # Errors
@@ -40,7 +41,7 @@ pub fn record(
             steps: (gate.cols / 64) as u32,
             x_row: x.first,
             y_row: y.first,
-            y_stride: outputs as u32,
+            y_stride: super::matmul_columns::stride(outputs) as u32,
             y_column: first,
             unit: kept.map_or(0, |kept| kept.unit as u32),
             first_row: gate_shard.first_row,

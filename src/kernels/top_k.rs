@@ -21,6 +21,9 @@ pub fn variants(tier: Tier) -> Vec<Substitution> {
     vec![variant(tier)]
 }
 
+/// What marks the place of an index that was dropped.
+pub const DROPPED: u32 = 1 << 31;
+
 /// What a choice among units writes.
 #[derive(Clone, Copy)]
 pub struct Choice<'a> {
@@ -28,7 +31,7 @@ pub struct Choice<'a> {
     pub kept: &'a Buffer,
     /// `[count - keep]`, ascending.
     pub dropped: &'a Buffer,
-    /// `[count]`: an index's place in `kept`, or `u32::MAX`.
+    /// `[count]`: an index's place in `kept`, or [`DROPPED`] plus its place in `dropped`.
     pub place_of: &'a Buffer,
 }
 

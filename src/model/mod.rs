@@ -3,10 +3,14 @@
 //! Owns everything between a path and a checked set of tensors in memory maps. Invariant: whatever [`ModelFiles`]
 //! hands out has been checked against the files' sizes and against the configuration; files are treated as hostile.
 
+pub mod catalogue;
 pub mod files;
 pub mod gguf;
 mod mapped;
 mod names;
+// The browser has neither files nor processes; a page fetches its model itself.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod pull;
 pub mod safetensors;
 mod tensor;
 
