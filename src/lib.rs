@@ -2,9 +2,13 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod format;
 pub mod gpu;
 pub mod kernels;
+pub mod model;
+pub mod prune;
+pub mod text;
 
 pub use error::{Error, Result};

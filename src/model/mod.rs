@@ -13,7 +13,9 @@ mod names;
 pub mod pull;
 pub mod safetensors;
 mod tensor;
+mod weights;
 
 pub use files::ModelFiles;
 pub use mapped::MappedFile;
 pub use tensor::{LayerTensor, TensorRole, TensorType, TensorView};
+pub use weights::{LayerWeights, ModelWeights};

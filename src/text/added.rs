@@ -75,7 +75,8 @@ impl Matcher {
         let mut names = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let token = if self.first[usize::from(bytes[at])] { self.longest(&bytes[at..], &|t| t.special) } else { None };
+            let token =
+                if self.first[usize::from(bytes[at])] { self.longest(&bytes[at..], &|t| t.special) } else { None };
             match token {
                 Some(token) => {
                     names.push(at..at + token.content.len());

@@ -49,7 +49,8 @@ impl BpeSpec {
         let prefix = self.prefix.as_deref().unwrap_or_default();
         let mut merged_specials = HashSet::new();
         for (rank, (left, right)) in self.merges.iter().enumerate() {
-            let wrong = |what: String| Error::Text(format!("the tokenizer's merge {rank}, `{left}` + `{right}`, {what}"));
+            let wrong =
+                |what: String| Error::Text(format!("the tokenizer's merge {rank}, `{left}` + `{right}`, {what}"));
             let rest =
                 right.strip_prefix(prefix).ok_or_else(|| wrong(format!("lacks the prefix `{prefix}` on the right")))?;
             let whole = format!("{left}{rest}");

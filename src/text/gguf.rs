@@ -5,9 +5,9 @@
 use super::added::AddedToken;
 use super::bpe::{Bpe, BpeSpec};
 use super::pieces::{Piece, Spelling, byte_token};
+use super::pre;
 use super::spm::{Entry, SPACE, Spm};
 use super::tokenizer::{Model, Parts};
-use super::pre;
 use crate::config::GgufVocabulary;
 use crate::error::{Error, Result};
 use std::collections::HashMap;

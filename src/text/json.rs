@@ -1,7 +1,7 @@
 //! Hugging Face `tokenizer.json` to the parts of a tokenizer.
 //!
-//! Only what LLaMA-family tokenizers are made of is taken: BPE, and the normalisers, splitters and decoders listed here.
-//! Anything else is refused by name, since guessing would give wrong ids without a word.
+//! Only what LLaMA-family tokenizers are made of is taken: BPE, and the normalisers, splitters and decoders listed
+//! here. Anything else is refused by name, since guessing would give wrong ids without a word.
 
 use super::added::AddedToken;
 use super::bpe::{Bpe, BpeSpec};
@@ -191,8 +191,7 @@ pub(super) fn read(bytes: &[u8], bos: Option<u32>, structural: &[u32]) -> Result
         special: raw.iter().filter(|token| token.special).map(|token| token.content.clone()).collect(),
     };
     let wrong = |part: &str, e: serde_json::Error| Error::Text(format!("tokenizer.json: the {part} is malformed: {e}"));
-    let normalizer =
-        file.normalizer.map(serde_json::from_value).transpose().map_err(|e| wrong("normalizer", e))?;
+    let normalizer = file.normalizer.map(serde_json::from_value).transpose().map_err(|e| wrong("normalizer", e))?;
     let split = file.pre_tokenizer.map(serde_json::from_value).transpose().map_err(|e| wrong("pre-tokenizer", e))?;
     let model = Bpe::new(spec.build()?, normalizer, split, normalized)?;
     let add_bos = bos.is_some_and(|bos| begins_with(file.post_processor.as_ref(), bos));

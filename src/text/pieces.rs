@@ -1,7 +1,7 @@
 //! What each token id stands for, in bytes.
 //!
-//! Invariant: the text of a sequence is the concatenation of its pieces, read as UTF-8, less one leading space where the
-//! vocabulary puts one before every text.
+//! Invariant: the text of a sequence is the concatenation of its pieces, read as UTF-8, less one leading space where
+//! the vocabulary puts one before every text.
 
 use crate::error::{Error, Result};
 

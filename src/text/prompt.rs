@@ -91,9 +91,9 @@ impl Mask {
         let mut free = ('\u{F0000}'..='\u{10FFFD}').filter(|c| !texts().any(|text| text.contains(*c)));
         let mut mask = Mask::default();
         for name in names {
-            let mark = free.next().ok_or_else(|| {
-                Error::Text("the conversation uses every private-use character there is".into())
-            })?;
+            let mark = free
+                .next()
+                .ok_or_else(|| Error::Text("the conversation uses every private-use character there is".into()))?;
             mask.0.push((mark, name.to_string()));
         }
         let hide = |text: &str| mask.hide(text, tokenizer.special_names(text));

@@ -110,7 +110,8 @@ impl Spm {
             escaped.push(SPACE);
         }
         escaped.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
-        let mut joining = Joining { spm: self, text: &escaped, symbols: Vec::new(), pairs: BinaryHeap::new(), parts: HashMap::new() };
+        let mut joining =
+            Joining { spm: self, text: &escaped, symbols: Vec::new(), pairs: BinaryHeap::new(), parts: HashMap::new() };
         joining.run();
         joining.collect(ids)
     }
@@ -124,7 +125,9 @@ impl Spm {
                 None => {
                     ids.truncate(known);
                     let unknown = self.unknown.ok_or_else(|| {
-                        Error::Text(format!("the vocabulary has no token for {text:?}, no byte tokens and no unknown token"))
+                        Error::Text(format!(
+                            "the vocabulary has no token for {text:?}, no byte tokens and no unknown token"
+                        ))
                     })?;
                     // A run of unknown characters is one unknown token.
                     if !after_unknown {

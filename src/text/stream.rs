@@ -27,7 +27,7 @@ impl StreamDecoder {
     /// Takes the next id and returns the text that is complete with it; often empty.
     ///
     /// # Errors
-    /// [`crate::Error::Text`] for an id outside the vocabulary; the decoder is as it was.
+    /// [`crate::error::Error::Text`] for an id outside the vocabulary; the decoder is as it was.
     pub fn push(&mut self, id: u32) -> Result<String> {
         let mut text = String::new();
         self.push_into(id, &mut text)?;

@@ -7,6 +7,7 @@ use crate::config::TextSource;
 use crate::error::{Error, Result};
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Environment, Value, context};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// ChatML, for models that know its tokens and have no template.
@@ -49,7 +50,7 @@ impl ChatTemplate {
         // ChatML names its opening token as BOS in some files; a second one at the beginning would be one too many.
         let wanted = tokenizer.wants_bos() && bos != "<|im_start|>";
         Ok(ChatTemplate {
-            env: jinja::environment(text).map_err(|e| failed("is not valid", &e))?,
+            env: guarded(|| jinja::environment(text))?.map_err(|e| failed("is not valid", &e))?,
             source: text.to_string(),
             wanted_bos: if wanted { bos.clone() } else { String::new() },
             bos,
@@ -93,8 +94,16 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        template.render(context).map_err(|e| failed("refuses this conversation", &e))
+        guarded(|| template.render(context))?.map_err(|e| failed("refuses this conversation", &e))
     }
+}
+
+/// Runs the template engine, whose panics are errors of the template: minijinja 3.0 panics, for one, where a template
+/// walks an empty list backwards with a slice.
+fn guarded<T>(run: impl FnOnce() -> T) -> Result<T> {
+    // What the engine was building is dropped, and the environment itself is not changed by rendering.
+    catch_unwind(AssertUnwindSafe(run))
+        .map_err(|_| Error::Text("the chat template cannot be run: the template engine gave up on it".into()))
 }
 
 /// A message as a template sees it: a map whose keys keep their order, as they do in Python.

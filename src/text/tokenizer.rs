@@ -22,8 +22,16 @@ pub enum Special {
 }
 
 /// Special tokens that end an answer in one or another chat format. Files often name only the one that ends a document.
-const END_NAMES: &[&str] =
-    &["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"];
+const END_NAMES: &[&str] = &[
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+];
 
 /// The cutting of text into tokens.
 #[derive(Debug)]
@@ -110,7 +118,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The ids of a conversation. The template brings its own special tokens, BOS included; those in a message stay text.
+    /// The ids of a conversation. The template brings its own special tokens, BOS included; those in a message stay
+    /// text.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].

@@ -1,0 +1,95 @@
+//! The engine: token ids in, logits or likelihoods out. It knows no text.
+//!
+//! - [`Engine`] is a model on a device;
+//! - [`Sequences`] generates: a key/value cache, prefill and decode, dense or pruned;
+//! - [`Scorer`] evaluates batches: negative log likelihoods of given tokens, under any [`crate::prune::Selector`];
+//! - [`Sampler`] draws the next token.
+//!
+//! Invariant: one read-back a pass, of logits or likelihoods, after everything else is recorded.
+
+mod forward;
+mod sampler;
+mod scorer;
+mod sequences;
+mod workspace;
+
+pub use sampler::Sampler;
+pub use scorer::Scorer;
+pub use sequences::{SequenceOptions, Sequences};
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Gpu};
+use crate::kernels::Cache;
+use crate::model::{ModelFiles, ModelWeights};
+use std::sync::Arc;
+
+/// A model on a device.
+pub struct Engine {
+    gpu: Arc<Gpu>,
+    model: ModelWeights,
+}
+
+impl Engine {
+    /// Uploads a model; `progress` hears the share done, 0 to 1.
+    ///
+    /// # Errors
+    /// Those of [`ModelWeights::upload`].
+    pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<Arc<Engine>> {
+        let model = ModelWeights::upload(&gpu, files, progress)?;
+        Ok(Arc::new(Engine { gpu, model }))
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.model.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::Setting(format!("token id {id} is outside the model's vocabulary of {vocab}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Keys and values of one layer, or of one layer at a time.
+struct CacheBuffers {
+    k: Buffer,
+    v: Buffer,
+    capacity: usize,
+}
+
+impl CacheBuffers {
+    fn new(gpu: &Gpu, config: &ModelConfig, samples: usize, capacity: usize) -> Result<CacheBuffers> {
+        let len = samples * capacity * config.num_key_value_heads * config.head_dim;
+        Ok(CacheBuffers { k: gpu.zeros("key cache", len)?, v: gpu.zeros("value cache", len)?, capacity })
+    }
+
+    fn view(&self, config: &ModelConfig) -> Cache<'_> {
+        Cache {
+            k: &self.k,
+            v: &self.v,
+            kv_heads: config.num_key_value_heads,
+            capacity: self.capacity,
+            head_dim: config.head_dim,
+        }
+    }
+}
+
+/// Rows of a pass are a grid dimension, and WebGPU allows 65,535.
+fn check_rows(samples: usize, length: usize) -> Result<()> {
+    match samples.checked_mul(length) {
+        Some(0) => Err(Error::Setting("there is nothing to run: the batch has no token".into())),
+        Some(rows) if rows <= 65_535 => Ok(()),
+        _ => Err(Error::Setting(format!(
+            "a batch of {samples} x {length} tokens exceeds the 65535 rows of a pass: use a smaller --batch or --seq-len"
+        ))),
+    }
+}

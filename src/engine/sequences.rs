@@ -1,0 +1,393 @@
+//! Generation: sequences with a key/value cache, prefill and decode, dense or pruned.
+//!
+//! A slot of the cache is a position. Shorter prompts are padded on the right; a padded slot is overwritten before any
+//! query can see it. The cache stays whole: keys and values of every kv head are computed, whatever a mask drops, so that
+//! a later mask never meets a hole.
+
+use super::forward::{Pass, forward};
+use super::workspace::Workspace;
+use super::{CacheBuffers, Engine, check_rows};
+use crate::config::{Method, PruneConfig};
+use crate::error::{Error, Result};
+use crate::gpu::Buffer;
+use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
+use crate::prune::{
+    Dense, Flops, Frozen, History, LayerMasks, Plan, ProbeSize, Probing, Running, Selector, Watching, Window,
+};
+use std::sync::Arc;
+
+/// Tokens of a prompt that run in one pass; longer prompts run in several.
+const CHUNK: usize = 1024;
+
+/// What sequences are made for.
+pub struct SequenceOptions {
+    /// Sequences side by side. Pruned decoding that renews its masks takes one.
+    pub samples: usize,
+    /// Slots of the cache: prompt and answer together, in tokens.
+    pub context: usize,
+    /// What to prune, and when.
+    pub prune: PruneConfig,
+    /// History to fuse with. A collapsed one serves every choice, an exact one only those of a prompt's probe.
+    pub history: Option<Arc<History>>,
+}
+
+/// Sequences in the making.
+pub struct Sequences {
+    engine: Arc<Engine>,
+    prune: PruneConfig,
+    plan: Plan,
+    dense: Plan,
+    history: Option<Arc<History>>,
+    caches: Vec<CacheBuffers>,
+    turns: Buffer,
+    lengths: Vec<usize>,
+    context: usize,
+    step: Step,
+    running: Option<Arc<Running>>,
+    /// Tokens in the running sums.
+    summed: usize,
+    masks: Vec<LayerMasks>,
+    chosen: bool,
+    choices: usize,
+    flops: Flops,
+}
+
+/// Buffers of a decoding step.
+struct Step {
+    work: Workspace,
+    ids: Buffer,
+    places: Buffer,
+    lengths: Buffer,
+    last: Buffer,   // [samples][H]
+    logits: Buffer, // [samples][vocab]
+}
+
+impl Sequences {
+    /// Empty sequences.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for contradicting options, and those of [`crate::gpu::Gpu::buffer`].
+    pub fn new(engine: &Arc<Engine>, options: SequenceOptions) -> Result<Sequences> {
+        let SequenceOptions { samples, context, prune, history } = options;
+        prune.validate()?;
+        check_rows(samples, 1)?;
+        let (gpu, config) = (engine.gpu(), engine.config());
+        if context == 0 || context > config.max_position_embeddings {
+            let trained = config.max_position_embeddings;
+            return Err(Error::Setting(format!("--context is {context}; the model allows 1 to {trained} tokens")));
+        }
+        let dense = Plan::dense(config);
+        let plan = if prune.method == Method::Dense { dense.clone() } else { Plan::new(config, &prune) };
+        let decodes_pruned = plan.prunes() && prune.phases.decode;
+        let window = if decodes_pruned { prune.reprobe_every } else { 0 };
+        if window > 0 && samples > 1 {
+            return Err(Error::Setting(format!(
+                "--reprobe-every {window} with {samples} sequences: masks are renewed for one sequence at a time; use --reprobe-every 0"
+            )));
+        }
+        let running = match decodes_pruned {
+            true => {
+                let collapsed = history.clone().filter(|history| history.is_collapsed());
+                Some(Arc::new(Running::new(gpu, config, &plan, window, collapsed)?))
+            }
+            false => None,
+        };
+        let mut work = Workspace::new(gpu, config, samples)?;
+        if window > 0 {
+            work.window = Some((Window::new(gpu, config, window)?, 0));
+        }
+        let step = Step {
+            work,
+            ids: gpu.zeros("ids", samples)?,
+            places: gpu.zeros("places", samples * 2)?,
+            lengths: gpu.upload("lengths", &vec![1u32; samples])?,
+            last: gpu.zeros("last state", samples * config.hidden_size)?,
+            logits: gpu.zeros("logits", samples * config.vocab_size)?,
+        };
+        let caches = (0..config.num_hidden_layers)
+            .map(|_| CacheBuffers::new(gpu, config, samples, context))
+            .collect::<Result<Vec<CacheBuffers>>>()?;
+        Ok(Sequences {
+            turns: engine.model.turns(gpu, context)?,
+            prune,
+            plan,
+            dense,
+            history,
+            caches,
+            lengths: vec![0; samples],
+            context,
+            step,
+            running,
+            summed: 0,
+            masks: Vec::new(),
+            chosen: false,
+            choices: 0,
+            flops: Flops::default(),
+            engine: engine.clone(),
+        })
+    }
+
+    /// Tokens of each sequence so far.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Slots of the cache, in tokens.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Kept units by layer.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The masks of the next token; empty until they are chosen, or when decoding is dense.
+    pub fn masks(&self) -> &[LayerMasks] {
+        &self.masks
+    }
+
+    /// How often masks were chosen so far.
+    pub fn choices(&self) -> usize {
+        self.choices
+    }
+
+    /// What everything so far cost.
+    pub fn flops(&self) -> Flops {
+        self.flops
+    }
+
+    /// Cuts a sequence back to its first `tokens` tokens, so that it can go on from there. Running sums keep what they saw.
+    pub fn truncate(&mut self, sample: usize, tokens: usize) {
+        self.lengths[sample] = self.lengths[sample].min(tokens);
+        self.rewind();
+    }
+
+    /// Empties every sequence and forgets sums and masks.
+    ///
+    /// # Errors
+    /// Those of [`crate::gpu::Gpu::buffer`].
+    pub fn clear(&mut self) -> Result<()> {
+        self.lengths.fill(0);
+        self.rewind();
+        (self.summed, self.chosen, self.choices) = (0, false, 0);
+        self.masks.clear();
+        if let Some(running) = &self.running {
+            running.clear(self.engine.gpu())?;
+        }
+        Ok(())
+    }
+
+    /// States in the window belong to tokens that may be gone.
+    fn rewind(&mut self) {
+        if let Some((_, row)) = &mut self.step.work.window {
+            *row = 0;
+        }
+    }
+
+    /// Appends a prompt to every sequence and returns the logits after its last token: `[sample][vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`] when a prompt does not fit, [`Error::Setting`] for an empty one, [`Error::Device`].
+    pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        if prompts.len() != self.lengths.len() || prompts.iter().any(Vec::is_empty) {
+            let (found, expected) = (prompts.len(), self.lengths.len());
+            return Err(Error::Setting(format!("{found} prompts for {expected} sequences, or an empty prompt")));
+        }
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        check_rows(prompts.len(), longest)?;
+        for (prompt, &length) in prompts.iter().zip(&self.lengths) {
+            self.engine.check_ids(prompt)?;
+            if length + longest > self.context {
+                let trained = self.engine.config().max_position_embeddings;
+                let prompt_tokens = length + prompt.len();
+                return Err(Error::PromptTooLong { prompt_tokens, context: self.context, trained });
+            }
+        }
+        self.rewind();
+        // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
+        if prompts.len() == 1 {
+            let chunks: Vec<&[u32]> = prompts[0].chunks(CHUNK).collect();
+            for (index, chunk) in chunks.iter().enumerate() {
+                self.prefill_pass(&[chunk.to_vec()], index + 1 == chunks.len())?;
+            }
+        } else {
+            self.prefill_pass(prompts, true)?;
+        }
+        if let (Some(running), false) = (self.running.clone(), self.prune.phases.prefill) {
+            self.choose_from(&running)?;
+        }
+        self.read_logits()
+    }
+
+    fn prefill_pass(&mut self, prompts: &[Vec<u32>], last: bool) -> Result<()> {
+        let engine = self.engine.clone();
+        let (gpu, config) = (engine.gpu(), engine.config());
+        let (samples, length) = (prompts.len(), prompts.iter().map(Vec::len).max().unwrap_or(0));
+        let rows = samples * length;
+        let mut ids = vec![0u32; rows];
+        let mut places = vec![[0u32; 2]; rows];
+        for (sample, prompt) in prompts.iter().enumerate() {
+            ids[sample * length..][..prompt.len()].copy_from_slice(prompt);
+            for t in 0..length {
+                places[sample * length + t] = [(self.lengths[sample] + t) as u32; 2];
+            }
+        }
+        let real: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
+        let ids = gpu.upload("prompt", &ids)?;
+        let places = gpu.upload("prompt places", bytemuck::cast_slice::<[u32; 2], u32>(&places))?;
+        let lengths = gpu.upload("prompt lengths", &real)?;
+        let work = Workspace::new(gpu, config, rows)?;
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let pass = Pass {
+            ids: &ids,
+            places: &places,
+            lengths: &lengths,
+            samples,
+            length,
+            caches: &caches,
+            keeps_cache: true,
+            turns: engine.model.rope(&self.turns),
+        };
+        let mut rec = gpu.record();
+        let pruned = self.plan.prunes() && self.prune.phases.prefill;
+        if pruned {
+            let size = match self.prune.method {
+                Method::FullBatch => ProbeSize { samples, tokens: length },
+                _ => ProbeSize::new(&self.prune, samples, length),
+            };
+            let history = self.history.clone().filter(|_| self.prune.method == Method::Pp);
+            let mut probing = Probing::new(gpu, config, &self.plan, size, (samples, length), history, None)?;
+            if let Some(running) = &self.running {
+                probing = probing.seeding(running.clone());
+            }
+            forward(&mut rec, &engine.model, &work, &pass, &mut probing)?;
+            self.flops.add_probe(config, &self.plan, size);
+            self.masks = probing.masks().to_vec();
+            (self.summed, self.chosen) = (size.tokens, true);
+            self.choices += 1;
+        } else if let Some(running) = self.running.clone() {
+            forward(&mut rec, &engine.model, &work, &pass, &mut Watching(&running))?;
+            self.summed += rows;
+        } else {
+            forward(&mut rec, &engine.model, &work, &pass, &mut Dense)?;
+        }
+        let plan = if pruned { &self.plan } else { &self.dense };
+        for (prompt, length) in prompts.iter().zip(&mut self.lengths) {
+            let (before, new) = (*length as f64, prompt.len() as f64);
+            self.flops.add(config, plan, new, new * before + new * (new + 1.0) / 2.0);
+            *length += prompt.len();
+        }
+        if last {
+            let rows: Vec<usize> = real.iter().enumerate().map(|(s, &real)| s * length + real as usize - 1).collect();
+            self.record_head(&mut rec, &work.residual, &work.norms, &rows)?;
+        }
+        rec.submit()
+    }
+
+    /// Appends one token to every sequence and returns the logits after it: `[sample][vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`] when the cache is full, [`Error::Device`].
+    pub fn step(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let engine = self.engine.clone();
+        let (gpu, config) = (engine.gpu(), engine.config());
+        engine.check_ids(tokens)?;
+        if tokens.len() != self.lengths.len() {
+            return Err(Error::Setting(format!("{} tokens for {} sequences", tokens.len(), self.lengths.len())));
+        }
+        if let Some(&full) = self.lengths.iter().find(|&&length| length >= self.context) {
+            let trained = config.max_position_embeddings;
+            return Err(Error::PromptTooLong { prompt_tokens: full + 1, context: self.context, trained });
+        }
+        self.renew_if_due()?;
+        let places: Vec<[u32; 2]> = self.lengths.iter().map(|&length| [length as u32; 2]).collect();
+        gpu.write(&self.step.ids, 0, tokens)?;
+        gpu.write(&self.step.places, 0, &places)?;
+        if let Some((window, row)) = &self.step.work.window {
+            gpu.write(&window.places, u64::from(*row) * 8, &places)?;
+        }
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let pass = Pass {
+            ids: &self.step.ids,
+            places: &self.step.places,
+            lengths: &self.step.lengths,
+            samples: tokens.len(),
+            length: 1,
+            caches: &caches,
+            keeps_cache: true,
+            turns: engine.model.rope(&self.turns),
+        };
+        let mut rec = gpu.record();
+        let pruned = self.chosen && self.prune.phases.decode;
+        let mut frozen = Frozen(&self.masks);
+        let selector: &mut dyn Selector = if pruned { &mut frozen } else { &mut Dense };
+        forward(&mut rec, &engine.model, &self.step.work, &pass, selector)?;
+        let plan = if pruned { &self.plan } else { &self.dense };
+        for length in &mut self.lengths {
+            *length += 1;
+            self.flops.add(config, plan, 1.0, *length as f64);
+        }
+        if let Some((_, row)) = &mut self.step.work.window {
+            *row += 1;
+        }
+        let rows: Vec<usize> = (0..tokens.len()).collect();
+        self.record_head(&mut rec, &self.step.work.residual, &self.step.work.norms, &rows)?;
+        rec.submit()?;
+        self.read_logits()
+    }
+
+    /// When the window is full: brings the sums up to date, chooses masks anew, empties the window.
+    fn renew_if_due(&mut self) -> Result<()> {
+        let Some((window, row)) = &self.step.work.window else { return Ok(()) };
+        let Some(running) = self.running.clone().filter(|_| self.chosen && *row as usize == window.rows) else {
+            return Ok(());
+        };
+        let engine = self.engine.clone();
+        let (gpu, config) = (engine.gpu(), engine.config());
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let mut rec = gpu.record();
+        let turns = engine.model.rope(&self.turns);
+        let rows = window.rows;
+        running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows), &caches, turns)?;
+        rec.submit()?;
+        let (end, rows_f) = (self.lengths[0] as f64, rows as f64);
+        self.flops.add_dropped(config, &self.plan, rows_f, rows_f * (end - (rows_f - 1.0) / 2.0));
+        self.summed += rows;
+        self.rewind();
+        self.choose_from(&running)
+    }
+
+    fn choose_from(&mut self, running: &Running) -> Result<()> {
+        let mut rec = self.engine.gpu().record();
+        running.choose(&mut rec, &self.engine.model.layers, self.summed)?;
+        rec.submit()?;
+        self.masks = running.masks().to_vec();
+        self.chosen = true;
+        self.choices += 1;
+        Ok(())
+    }
+
+    /// Records the last norm and the head for the given rows of a residual stream.
+    fn record_head(
+        &self,
+        rec: &mut crate::gpu::Recorder<'_>,
+        residual: &Buffer,
+        norms: &Buffer,
+        rows: &[usize],
+    ) -> Result<()> {
+        let (model, config) = (&self.engine.model, self.engine.config());
+        for (sample, &row) in rows.iter().enumerate() {
+            let x = Rows { buffer: residual, first: row as u32 };
+            let y = Rows { buffer: &self.step.last, first: sample as u32 };
+            rms_norm::record(rec, x, &model.output_norm, y, norms, (1, config.hidden_size, config.rms_norm_eps))?;
+        }
+        matmul_rows::record(rec, (&self.step.last).into(), model.head(), None, (&self.step.logits).into(), rows.len())
+    }
+
+    fn read_logits(&self) -> Result<Vec<Vec<f32>>> {
+        let vocab = self.engine.config().vocab_size;
+        let flat: Vec<f32> = self.engine.gpu().read(&self.step.logits, self.lengths.len() * vocab)?;
+        Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
+    }
+}

@@ -1,0 +1,64 @@
+//! The activations of one pass. A pass over a window keeps some of them by layer and row; any other reuses one buffer.
+
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::gpu::{Buffer, Gpu};
+use crate::kernels::Rows;
+use crate::kernels::matmul_columns::stride;
+use crate::prune::Window;
+
+/// Room for a pass over `tokens` tokens.
+pub(super) struct Workspace {
+    pub residual: Buffer, // [tokens][H]
+    pub norms: Buffer,    // [tokens]
+    pub q: Buffer,        // [tokens][A*d]
+    pub k: Buffer,        // [tokens][K*d]
+    pub v: Buffer,        // [tokens][K*d]
+    normed: Buffer,       // [tokens][H]
+    mixed: Buffer,        // [tokens][A*d]
+    active: Buffer,       // [tokens][stride(C)]
+    /// Where states are kept instead, and the row of the next token.
+    pub window: Option<(Window, u32)>,
+    pub tokens: usize,
+}
+
+impl Workspace {
+    pub fn new(gpu: &Gpu, model: &ModelConfig, tokens: usize) -> Result<Workspace> {
+        let (width, kv) = (model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim);
+        Ok(Workspace {
+            residual: gpu.zeros("residual stream", tokens * model.hidden_size)?,
+            norms: gpu.zeros("norms", tokens)?,
+            q: gpu.zeros("q", tokens * width)?,
+            k: gpu.zeros("k", tokens * kv)?,
+            v: gpu.zeros("v", tokens * kv)?,
+            normed: gpu.zeros("normed state", tokens * model.hidden_size)?,
+            mixed: gpu.zeros("mixed values", tokens * width)?,
+            active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,
+            window: None,
+            tokens,
+        })
+    }
+
+    fn rows<'a>(&'a self, kept: impl Fn(&'a Window) -> &'a Buffer, shared: &'a Buffer) -> Rows<'a> {
+        match &self.window {
+            Some((window, row)) => Rows { buffer: kept(window), first: *row },
+            None => shared.into(),
+        }
+    }
+
+    pub fn normed_attention(&self, layer: usize) -> Rows<'_> {
+        self.rows(|window| &window.normed_attention[layer], &self.normed)
+    }
+
+    pub fn mixed(&self, layer: usize) -> Rows<'_> {
+        self.rows(|window| &window.mixed[layer], &self.mixed)
+    }
+
+    pub fn normed_mlp(&self, layer: usize) -> Rows<'_> {
+        self.rows(|window| &window.normed_mlp[layer], &self.normed)
+    }
+
+    pub fn active(&self, layer: usize) -> Rows<'_> {
+        self.rows(|window| &window.active[layer], &self.active)
+    }
+}

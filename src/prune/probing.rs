@@ -1,0 +1,303 @@
+//! Probe Pruning of a batch (paper, sections 4.1 to 4.4): a few samples and tokens of the residual stream run ahead
+//! through the first half of a block; their activations, fused with history, choose the units that the batch computes.
+//! Full-batch probing is the same with every sample and token, and without history.
+
+use super::{Block, History, LayerMasks, Mask, Plan, ProbeSize, Running, Selector};
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::gpu::{Buffer, Gpu, Recorder};
+use crate::kernels::attention::{Members, Queries};
+use crate::kernels::history_update::Update;
+use crate::kernels::matmul_columns::stride;
+use crate::kernels::top_k::Choice;
+use crate::kernels::{
+    Cache, Rows, attention, fusion, gate_up, gather_probe, history_update, kv_append, matmul_rows, probe_statistic,
+    rope, sample_importance, score, token_importance, top_k,
+};
+use std::sync::Arc;
+
+/// With this many probe tokens or fewer, position 0 is always among them (the authors' implementation).
+const FIRST_STAYS: usize = 10;
+
+/// What one probe of one block left on the GPU.
+struct Site {
+    tokens: Buffer,  // [probe tokens] u32, ascending
+    samples: Buffer, // [probe samples] u32, ascending
+    fused: Buffer,   // [channels]
+    scores: Buffer,  // [units]
+}
+
+/// What a probe saw and decided, read back for reports and tests.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ProbeTrace {
+    /// Positions probed, ascending.
+    pub tokens: Vec<u32>,
+    /// Samples probed, ascending.
+    pub samples: Vec<u32>,
+    /// The fused statistic by channel.
+    pub statistic: Vec<f32>,
+    /// The score by unit.
+    pub scores: Vec<f32>,
+    /// The kept units, ascending.
+    pub kept: Vec<u32>,
+}
+
+/// Buffers of one probe at a time; `R` = probe samples x probe tokens.
+struct Scratch {
+    token_scores: Buffer,  // [length]
+    sample_scores: Buffer, // [samples]
+    rest: Buffer,          // what top_k drops, [max(length, samples)]
+    place_of: Buffer,      // [max(length, samples)]
+    normed: Buffer,        // [R][H]
+    places: Buffer,        // [R] position and slot
+    q: Buffer,             // [R][A*d]
+    k: Buffer,             // [R][K*d]
+    v: Buffer,             // [R][K*d]
+    k_cache: Buffer,       // [probe samples][K][probe tokens][d]
+    v_cache: Buffer,       // [probe samples][K][probe tokens][d]
+    ranked: Buffer,        // [R][max(A*d, stride(C))]
+    statistic: Buffer,     // [probe tokens][max(A*d, C)]
+}
+
+/// The selector of PP and of full-batch probing, for batches of one shape.
+pub struct Probing {
+    model: ModelConfig,
+    masks: Vec<LayerMasks>,
+    sites: Vec<[Option<Site>; 2]>,
+    size: ProbeSize,
+    history: Option<Arc<History>>,
+    ema: Option<f32>,
+    seeded: Option<Arc<Running>>,
+    scratch: Scratch,
+}
+
+impl Probing {
+    /// Prepares probes of `size` for batches of `samples` by `length`. With `history` the statistic is fused with it, and
+    /// with `ema` (the factor of the old) it follows the batches.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`] when the history is too short, and those of [`Gpu::buffer`].
+    pub fn new(
+        gpu: &Gpu,
+        model: &ModelConfig,
+        plan: &Plan,
+        size: ProbeSize,
+        (samples, length): (usize, usize),
+        history: Option<Arc<History>>,
+        ema: Option<f32>,
+    ) -> Result<Probing> {
+        if let Some(history) = &history {
+            history.check(length)?;
+        }
+        let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
+        let site = |units: usize, channels: usize| -> Result<Option<Site>> {
+            Ok(Some(Site {
+                tokens: gpu.zeros("probe tokens", size.tokens)?,
+                samples: gpu.zeros("probe samples", size.samples)?,
+                fused: gpu.zeros("fused statistic", channels)?,
+                scores: gpu.zeros("scores", units)?,
+            }))
+        };
+        let mut sites = Vec::new();
+        for layer in 0..plan.layers.len() {
+            sites.push([
+                if plan.prunes_heads(layer) { site(model.num_attention_heads, width)? } else { None },
+                if plan.prunes_channels(layer) { site(channels, channels)? } else { None },
+            ]);
+        }
+        let rows = size.samples * size.tokens;
+        let kv = model.num_key_value_heads * model.head_dim;
+        let scratch = Scratch {
+            token_scores: gpu.zeros("token scores", length)?,
+            sample_scores: gpu.zeros("sample scores", samples)?,
+            rest: gpu.zeros("not probed", length.max(samples))?,
+            place_of: gpu.zeros("probe place_of", length.max(samples))?,
+            normed: gpu.zeros("probe", rows * model.hidden_size)?,
+            places: gpu.zeros("probe places", rows * 2)?,
+            q: gpu.zeros("probe q", rows * width)?,
+            k: gpu.zeros("probe k", rows * kv)?,
+            v: gpu.zeros("probe v", rows * kv)?,
+            k_cache: gpu.zeros("probe keys", rows * kv)?,
+            v_cache: gpu.zeros("probe values", rows * kv)?,
+            ranked: gpu.zeros("probe activations", rows * width.max(stride(channels)))?,
+            statistic: gpu.zeros("probe statistic", size.tokens * width.max(channels))?,
+        };
+        let masks = LayerMasks::for_plan(gpu, model, plan)?;
+        Ok(Probing { model: model.clone(), masks, sites, size, history, ema, seeded: None, scratch })
+    }
+
+    /// Also writes each probe's plain sums into `running`, from which decoding goes on.
+    pub fn seeding(mut self, running: Arc<Running>) -> Probing {
+        self.seeded = Some(running);
+        self
+    }
+
+    /// The masks that the last batch chose.
+    pub fn masks(&self) -> &[LayerMasks] {
+        &self.masks
+    }
+
+    /// Reads back what the last batch's probes saw, by layer, heads then channels; `None` where nothing is pruned.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::read`].
+    pub fn trace(&self, gpu: &Gpu) -> Result<Vec<[Option<ProbeTrace>; 2]>> {
+        let (width, channels) = (self.model.num_attention_heads * self.model.head_dim, self.model.intermediate_size);
+        let read = |site: &Option<Site>, mask: &Option<Arc<Mask>>, units: usize, channels: usize| {
+            let (Some(site), Some(mask)) = (site, mask) else { return Ok(None) };
+            Ok(Some(ProbeTrace {
+                tokens: gpu.read(&site.tokens, self.size.tokens)?,
+                samples: gpu.read(&site.samples, self.size.samples)?,
+                statistic: gpu.read(&site.fused, channels)?,
+                scores: gpu.read(&site.scores, units)?,
+                kept: mask.read(gpu)?,
+            }))
+        };
+        self.sites
+            .iter()
+            .zip(&self.masks)
+            .map(|([heads, active], masks)| {
+                let heads = read(heads, &masks.heads, self.model.num_attention_heads, width)?;
+                Ok([heads, read(active, &masks.channels, channels, channels)?])
+            })
+            .collect()
+    }
+
+    /// Residual importance, choice of tokens and samples, gather (paper, section 4.1).
+    fn gather(&self, rec: &mut Recorder<'_>, block: &Block<'_>, site: &Site) -> Result<()> {
+        let (s, shape) = (&self.scratch, (block.samples, block.length));
+        let evidence = (block.norms, block.lengths);
+        token_importance::record(rec, evidence, &s.token_scores, shape)?;
+        let choice = Choice { kept: &site.tokens, dropped: &s.rest, place_of: &s.place_of };
+        let first_stays = self.size.tokens <= FIRST_STAYS;
+        top_k::record(rec, &s.token_scores, choice, (block.length, self.size.tokens), first_stays)?;
+        sample_importance::record(rec, evidence, (&site.tokens, self.size.tokens), &s.sample_scores, shape)?;
+        let choice = Choice { kept: &site.samples, dropped: &s.rest, place_of: &s.place_of };
+        top_k::record(rec, &s.sample_scores, choice, (block.samples, self.size.samples), false)?;
+        gather_probe::record(
+            rec,
+            (block.normed.buffer, block.places),
+            (&site.samples, &site.tokens),
+            (&s.normed, &s.places),
+            (self.size.samples, self.size.tokens),
+            (block.length, self.model.hidden_size),
+        )
+    }
+
+    /// The first half of attention on the probe: its mixed values land in `ranked`.
+    fn run_attention(&self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<()> {
+        let (s, weights, heads) = (&self.scratch, block.weights, self.model.num_attention_heads);
+        let (samples, tokens) = (self.size.samples, self.size.tokens);
+        let rows = samples * tokens;
+        for (weight, out) in [(&weights.q, &s.q), (&weights.k, &s.k), (&weights.v, &s.v)] {
+            matmul_rows::record(rec, (&s.normed).into(), weight, None, out.into(), rows)?;
+        }
+        rope::record(rec, &s.q, &s.places, block.turns, (rows, heads))?;
+        let cache = Cache {
+            k: &s.k_cache,
+            v: &s.v_cache,
+            kv_heads: self.model.num_key_value_heads,
+            capacity: tokens,
+            head_dim: self.model.head_dim,
+        };
+        kv_append::record(rec, (&s.k, &s.v), &s.places, block.turns, None, cache, (samples, tokens))?;
+        let queries = Queries {
+            q: &s.q,
+            places: &s.places,
+            samples,
+            length: tokens,
+            heads,
+            model_heads: heads,
+            members: Members::All,
+        };
+        attention::record(rec, queries, cache, (&s.ranked).into())
+    }
+
+    /// Statistic, fusion, score, choice (paper, sections 4.2 to 4.4) from the probe's `ranked` rows.
+    fn choose(
+        &self,
+        rec: &mut Recorder<'_>,
+        block: &Block<'_>,
+        (site, mask): (&Site, &Mask),
+        history: fusion::History<'_>,
+        (power, sums): (&Buffer, Option<&Buffer>),
+        (units, unit): (usize, usize),
+    ) -> Result<()> {
+        let (s, width) = (&self.scratch, units * unit);
+        let lists = (&site.samples, &site.tokens, block.lengths);
+        let probe = (self.size.samples, self.size.tokens);
+        probe_statistic::record(rec, &s.ranked, lists, &s.statistic, probe, (width, stride(width)))?;
+        let tokens = (&site.tokens, self.size.tokens);
+        if let Some(sums) = sums {
+            fusion::record(rec, (&s.statistic, 1.0), tokens, fusion::History::None, sums, width)?;
+        }
+        fusion::record(rec, (&s.statistic, 1.0), tokens, history, &site.fused, width)?;
+        score::record(rec, (&site.fused, power), &site.scores, (units, unit))?;
+        mask.choose(rec, &site.scores, self.model.group_size())
+    }
+
+    /// Lets the history follow what the batch computed (paper, section 4.3).
+    fn follow(
+        &self,
+        rec: &mut Recorder<'_>,
+        block: &Block<'_>,
+        (x, mask): (Rows<'_>, &Option<Arc<Mask>>),
+        (h, width): (&Buffer, usize),
+    ) -> Result<()> {
+        let (Some(ema), Some(mask)) = (self.ema, mask) else { return Ok(()) };
+        let kept = mask.kept();
+        let update = Update {
+            samples: block.samples,
+            length: block.length,
+            width,
+            stride: stride(kept.count * kept.unit),
+            mean: true,
+            collapsed: false,
+            keep: ema,
+            gain: 1.0 - ema,
+        };
+        history_update::record(rec, x, Some(kept), Some(block.lengths), h, update)
+    }
+}
+
+impl Selector for Probing {
+    fn heads(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
+        let (Some(site), Some(mask)) = (&self.sites[block.layer][0], &self.masks[block.layer].heads) else {
+            return Ok(None);
+        };
+        self.gather(rec, block, site)?;
+        self.run_attention(rec, block)?;
+        let history = self.history.as_ref().map_or(fusion::History::None, |history| history.of_heads(block.layer));
+        let sums = self.seeded.as_ref().and_then(|running| running.sums_of_heads(block.layer));
+        let units = (self.model.num_attention_heads, self.model.head_dim);
+        self.choose(rec, block, (site, mask), history, (&block.weights.o_power, sums), units)?;
+        Ok(Some(mask.clone()))
+    }
+
+    fn attended(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, mixed: Rows<'_>) -> Result<()> {
+        let Some(history) = &self.history else { return Ok(()) };
+        let target = (&history.heads[block.layer], block.weights.o.cols);
+        self.follow(rec, block, (mixed, &self.masks[block.layer].heads), target)
+    }
+
+    fn channels(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
+        let (Some(site), Some(mask)) = (&self.sites[block.layer][1], &self.masks[block.layer].channels) else {
+            return Ok(None);
+        };
+        self.gather(rec, block, site)?;
+        let (s, weights) = (&self.scratch, block.weights);
+        let rows = self.size.samples * self.size.tokens;
+        gate_up::record(rec, (&s.normed).into(), (&weights.gate, &weights.up), None, (&s.ranked).into(), rows)?;
+        let history = self.history.as_ref().map_or(fusion::History::None, |history| history.of_channels(block.layer));
+        let sums = self.seeded.as_ref().and_then(|running| running.sums_of_channels(block.layer));
+        let units = (self.model.intermediate_size, 1);
+        self.choose(rec, block, (site, mask), history, (&weights.down_power, sums), units)?;
+        Ok(Some(mask.clone()))
+    }
+
+    fn activated(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, active: Rows<'_>) -> Result<()> {
+        let Some(history) = &self.history else { return Ok(()) };
+        let target = (&history.channels[block.layer], block.weights.down.cols);
+        self.follow(rec, block, (active, &self.masks[block.layer].channels), target)
+    }
+}
