@@ -19,7 +19,6 @@ pub(super) struct Workspace {
     active: Buffer,       // [tokens][stride(C)]
     /// Where states are kept instead, and the row of the next token.
     pub window: Option<(Window, u32)>,
-    pub tokens: usize,
 }
 
 impl Workspace {
@@ -35,7 +34,6 @@ impl Workspace {
             mixed: gpu.zeros("mixed values", tokens * width)?,
             active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,
             window: None,
-            tokens,
         })
     }
 

@@ -1,7 +1,7 @@
 //! A model's weights on the GPU, uploaded tensor by tensor out of the mapped files: the host never holds a second copy.
 
 use super::{LayerTensor, ModelFiles, TensorRole, TensorView};
-use crate::config::{ModelConfig, RopeLayout, RopeScaling};
+use crate::config::{ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
 use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
@@ -55,10 +55,7 @@ impl ModelWeights {
     /// [`Error::Unsupported`] for a tensor type without kernels, [`Error::TensorNotFinite`] for damaged values, and those
     /// of [`Gpu::buffer`].
     pub fn upload(gpu: &Gpu, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<ModelWeights> {
-        let mut config = files.config.clone();
-        if files.has(TensorRole::RopeFactors) {
-            config.rope_scaling = Some(RopeScaling::Factors(vector(files, TensorRole::RopeFactors)?));
-        }
+        let config = files.config.clone();
         let embedding = weight(gpu, files, TensorRole::TokenEmbedding, Layout::Rows)?;
         let output = match config.tie_word_embeddings {
             true => None,

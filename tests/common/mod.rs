@@ -1,0 +1,8 @@
+//! Helpers that several test binaries share.
+// Each binary compiles all of it and uses a part.
+#![allow(dead_code)]
+
+pub mod gguf_writer;
+pub mod quantise;
+pub mod tiny_model;
+pub mod tiny_vocabulary;

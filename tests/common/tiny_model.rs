@@ -1,0 +1,362 @@
+//! Tiny LLaMA models with random weights, written as GGUF and as a Hugging Face folder from the same numbers.
+//!
+//! Both files hold the same values exactly: they are rounded through `kind` once, before either is written.
+
+use super::gguf_writer::{GgufWriter, Meta, RawTensor};
+use super::{quantise, tiny_vocabulary};
+use secateur::config::{ModelConfig, RopeLayout, RopeScaling};
+use secateur::model::{LayerTensor, TensorRole, TensorType};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub struct TinySpec {
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub channels: usize,
+    /// At least [`tiny_vocabulary::MIN_VOCAB`].
+    pub vocab: usize,
+    pub tied: bool,
+    /// F32, F16, BF16, Q8_0, Q4_0 or Q4_1. A folder has no quantised types: it holds the decoded values as F32.
+    pub kind: TensorType,
+    pub rope_scaling: Option<RopeScaling>,
+    pub seed: u64,
+    /// Whether the folder's weights are cut into two files.
+    pub sharded: bool,
+}
+
+impl Default for TinySpec {
+    fn default() -> TinySpec {
+        TinySpec {
+            hidden: 64,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 16,
+            channels: 96,
+            vocab: 288,
+            tied: true,
+            kind: TensorType::F32,
+            rope_scaling: None,
+            seed: 1,
+            sharded: false,
+        }
+    }
+}
+
+pub const ROPE_THETA: f32 = 10_000.0;
+pub const RMS_NORM_EPS: f32 = 1e-5;
+pub const POSITIONS: usize = 512;
+
+/// A tensor of the model; q and k have their rows in Hugging Face's order.
+#[derive(Debug, Clone)]
+pub struct TinyTensor {
+    pub role: TensorRole,
+    pub rows: usize,
+    pub cols: usize,
+    pub values: Vec<f32>,
+}
+
+impl TinySpec {
+    /// The configuration that [`ModelFiles`](secateur::model::ModelFiles) gives for the folder (`Halves`) or for the
+    /// GGUF file (`Adjacent`); LLaMA-3's scaling is `Factors` there.
+    pub fn config(&self, rope_layout: RopeLayout) -> ModelConfig {
+        let mut config = ModelConfig {
+            architecture: "llama".into(),
+            name: Some("tiny".into()),
+            hidden_size: self.hidden,
+            intermediate_size: self.channels,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            num_key_value_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            vocab_size: self.vocab,
+            rms_norm_eps: RMS_NORM_EPS,
+            rope_theta: ROPE_THETA,
+            rope_scaling: self.rope_scaling.clone(),
+            rope_layout,
+            max_position_embeddings: POSITIONS,
+            tie_word_embeddings: self.tied,
+        };
+        if rope_layout == RopeLayout::Adjacent
+            && let Some(RopeScaling::Llama3 { .. }) = config.rope_scaling
+        {
+            let scaled = config.rope_frequencies();
+            config.rope_scaling = None;
+            let base = config.rope_frequencies();
+            let factors = base.iter().zip(&scaled).map(|(base, scaled)| base / scaled).collect();
+            config.rope_scaling = Some(RopeScaling::Factors(factors));
+        }
+        config
+    }
+
+    /// The weights, rounded to what `kind` can hold (norms: to a half type, if that is the kind).
+    pub fn tensors(&self) -> Vec<TinyTensor> {
+        let mut random = Random(self.seed);
+        let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut tensors = Vec::new();
+        let mut add = |role: TensorRole, rows: usize, cols: usize| {
+            let norm = rows == 1;
+            let values: Vec<f32> = (0..rows * cols)
+                .map(|_| match norm {
+                    true => 1.0 + 0.1 * random.symmetric(),
+                    false => random.symmetric() * (3.0 / cols as f32).sqrt(),
+                })
+                .collect();
+            let kind = if norm { self.norm_kind() } else { self.kind };
+            let values = quantise::decode(kind, &quantise::encode(kind, &values));
+            tensors.push(TinyTensor { role, rows, cols, values });
+        };
+        add(TensorRole::TokenEmbedding, self.vocab, self.hidden);
+        for layer in 0..self.layers {
+            for tensor in LayerTensor::ALL {
+                let (rows, cols) = match tensor {
+                    LayerTensor::AttentionNorm | LayerTensor::MlpNorm => (1, self.hidden),
+                    LayerTensor::Q => (query, self.hidden),
+                    LayerTensor::K | LayerTensor::V => (key, self.hidden),
+                    LayerTensor::O => (self.hidden, query),
+                    LayerTensor::Gate | LayerTensor::Up => (self.channels, self.hidden),
+                    LayerTensor::Down => (self.hidden, self.channels),
+                };
+                add(TensorRole::Layer(layer, tensor), rows, cols);
+            }
+        }
+        add(TensorRole::OutputNorm, 1, self.hidden);
+        if !self.tied {
+            add(TensorRole::Output, self.vocab, self.hidden);
+        }
+        tensors
+    }
+
+    fn norm_kind(&self) -> TensorType {
+        match self.kind {
+            TensorType::F16 | TensorType::BF16 => self.kind,
+            _ => TensorType::F32,
+        }
+    }
+
+    /// The GGUF file as plain data, to be bent or written.
+    pub fn gguf(&self) -> GgufWriter {
+        let mut file = GgufWriter::default();
+        let number = |value: usize| Meta::U32(value as u32);
+        file.set("general.architecture", Meta::Text("llama".into()))
+            .set("general.name", Meta::Text("tiny".into()))
+            .set("llama.block_count", number(self.layers))
+            .set("llama.context_length", number(POSITIONS))
+            .set("llama.embedding_length", number(self.hidden))
+            .set("llama.feed_forward_length", number(self.channels))
+            .set("llama.attention.head_count", number(self.heads))
+            .set("llama.attention.head_count_kv", number(self.kv_heads))
+            .set("llama.attention.key_length", number(self.head_dim))
+            .set("llama.attention.value_length", number(self.head_dim))
+            .set("llama.attention.layer_norm_rms_epsilon", Meta::F32(RMS_NORM_EPS))
+            .set("llama.rope.freq_base", Meta::F32(ROPE_THETA))
+            .set("llama.rope.dimension_count", number(self.head_dim))
+            .set("llama.vocab_size", number(self.vocab))
+            .set("tokenizer.ggml.model", Meta::Text("gpt2".into()))
+            .set("tokenizer.ggml.pre", Meta::Text("gpt-2".into()))
+            .set("tokenizer.ggml.tokens", Meta::Texts(tiny_vocabulary::tokens(self.vocab)))
+            .set("tokenizer.ggml.token_type", Meta::I32s(tiny_vocabulary::token_types(self.vocab)))
+            .set("tokenizer.ggml.merges", Meta::Texts(tiny_vocabulary::MERGES.map(String::from).to_vec()))
+            .set("tokenizer.ggml.bos_token_id", Meta::U32(tiny_vocabulary::IM_START))
+            .set("tokenizer.ggml.eos_token_id", Meta::U32(tiny_vocabulary::END_OF_TEXT))
+            .set("tokenizer.ggml.add_bos_token", Meta::Bool(false))
+            .set("tokenizer.chat_template", Meta::Text(tiny_vocabulary::CHAT_TEMPLATE.into()));
+        for tensor in self.tensors() {
+            // llama.cpp's converter keeps norms in F32, whatever the type of the matrices.
+            let kind = if tensor.rows == 1 { TensorType::F32 } else { self.kind };
+            let values = match tensor.role {
+                TensorRole::Layer(_, LayerTensor::Q | LayerTensor::K) => self.to_adjacent(&tensor),
+                _ => tensor.values,
+            };
+            let ne = match tensor.rows {
+                1 => vec![tensor.cols as u64],
+                rows => vec![tensor.cols as u64, rows as u64],
+            };
+            file.tensors.push(raw(&gguf_name(tensor.role), kind, ne, &values));
+        }
+        match self.config(RopeLayout::Adjacent).rope_scaling {
+            Some(RopeScaling::Linear { factor }) => {
+                file.set("llama.rope.scaling.type", Meta::Text("linear".into()));
+                file.set("llama.rope.scaling.factor", Meta::F32(factor));
+            }
+            Some(RopeScaling::Factors(factors)) => {
+                let ne = vec![factors.len() as u64];
+                file.tensors.push(raw("rope_freqs.weight", TensorType::F32, ne, &factors));
+            }
+            Some(RopeScaling::Llama3 { .. }) | None => {}
+        }
+        file
+    }
+
+    /// Rows of q or k in GGUF's order: what were elements `i` and `i + d / 2` of a head become neighbours.
+    fn to_adjacent(&self, tensor: &TinyTensor) -> Vec<f32> {
+        let (half, cols) = (self.head_dim / 2, tensor.cols);
+        (0..tensor.rows)
+            .flat_map(|row| {
+                let (head, within) = (row / self.head_dim, row % self.head_dim);
+                let source = head * self.head_dim + within / 2 + within % 2 * half;
+                tensor.values[source * cols..(source + 1) * cols].to_vec()
+            })
+            .collect()
+    }
+
+    /// The folder's `config.json`.
+    pub fn hf_config(&self) -> Value {
+        let scaling = match &self.rope_scaling {
+            None => Value::Null,
+            Some(RopeScaling::Linear { factor }) => json!({"rope_type": "linear", "factor": factor}),
+            Some(RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            }) => {
+                json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
+                       "high_freq_factor": high_freq_factor,
+                       "original_max_position_embeddings": original_max_position_embeddings})
+            }
+            Some(RopeScaling::Factors(_)) => panic!("a Hugging Face folder has no rope factors"),
+        };
+        json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "_name_or_path": "tiny", "hidden_act": "silu",
+            "hidden_size": self.hidden, "intermediate_size": self.channels, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim,
+            "vocab_size": self.vocab, "rms_norm_eps": RMS_NORM_EPS, "rope_theta": ROPE_THETA, "rope_scaling": scaling,
+            "max_position_embeddings": POSITIONS, "tie_word_embeddings": self.tied, "attention_bias": false,
+            "mlp_bias": false, "bos_token_id": tiny_vocabulary::IM_START, "eos_token_id": tiny_vocabulary::END_OF_TEXT,
+            "torch_dtype": "float32",
+        })
+    }
+}
+
+/// Writes the model as a GGUF file.
+pub fn write_gguf(path: &Path, spec: &TinySpec) {
+    fs::write(path, spec.gguf().to_bytes()).expect("write a GGUF file");
+}
+
+/// Writes the model as a Hugging Face folder, which is created.
+pub fn write_hf_folder(dir: &Path, spec: &TinySpec) {
+    fs::create_dir_all(dir).expect("create a folder");
+    let write_json = |name: &str, value: &Value| fs::write(dir.join(name), value.to_string()).expect("write JSON");
+    write_json("config.json", &spec.hf_config());
+    write_json("tokenizer.json", &tiny_vocabulary::tokenizer_json(spec.vocab));
+    write_json(
+        "tokenizer_config.json",
+        &json!({"chat_template": tiny_vocabulary::CHAT_TEMPLATE, "bos_token": {"content": "<|im_start|>"},
+                "eos_token": "<|endoftext|>", "add_bos_token": false}),
+    );
+    write_json("generation_config.json", &json!({"eos_token_id": [tiny_vocabulary::END_OF_TEXT]}));
+    let tensors = spec.tensors();
+    let kind = spec.norm_kind();
+    if !spec.sharded {
+        write_safetensors(&dir.join("model.safetensors"), kind, &tensors);
+        return;
+    }
+    let (first, second) = tensors.split_at(tensors.len() / 2);
+    let mut weight_map = serde_json::Map::new();
+    for (number, part) in [first, second].into_iter().enumerate() {
+        let name = format!("model-{:05}-of-00002.safetensors", number + 1);
+        write_safetensors(&dir.join(&name), kind, part);
+        weight_map.extend(part.iter().map(|tensor| (hf_name(tensor.role), json!(name))));
+    }
+    write_json("model.safetensors.index.json", &json!({"metadata": {}, "weight_map": weight_map}));
+}
+
+/// Writes a safetensors file; a tensor of one row is a vector there.
+pub fn write_safetensors(path: &Path, kind: TensorType, tensors: &[TinyTensor]) {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for tensor in tensors {
+        let start = data.len();
+        data.extend(quantise::encode(kind, &tensor.values));
+        let shape = if tensor.rows == 1 { vec![tensor.cols] } else { vec![tensor.rows, tensor.cols] };
+        let entry = json!({"dtype": kind.name(), "shape": shape, "data_offsets": [start, data.len()]});
+        header.insert(hf_name(tensor.role), entry);
+    }
+    let header = Value::Object(header).to_string().into_bytes();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.extend(data);
+    fs::write(path, bytes).expect("write a safetensors file");
+}
+
+fn raw(name: &str, kind: TensorType, ne: Vec<u64>, values: &[f32]) -> RawTensor {
+    RawTensor { name: name.into(), ne, type_id: type_id(kind), data: quantise::encode(kind, values), offset: None }
+}
+
+/// GGML's number of a type that tests write.
+pub fn type_id(kind: TensorType) -> u32 {
+    (0..64).find(|&id| TensorType::from_ggml_id(id) == Some(kind)).expect("a type of GGML")
+}
+
+/// The tensor's name in GGUF.
+pub fn gguf_name(role: TensorRole) -> String {
+    match role {
+        TensorRole::TokenEmbedding => "token_embd.weight".into(),
+        TensorRole::OutputNorm => "output_norm.weight".into(),
+        TensorRole::Output => "output.weight".into(),
+        TensorRole::RopeFactors => "rope_freqs.weight".into(),
+        TensorRole::Layer(layer, tensor) => {
+            let stem = match tensor {
+                LayerTensor::AttentionNorm => "attn_norm",
+                LayerTensor::Q => "attn_q",
+                LayerTensor::K => "attn_k",
+                LayerTensor::V => "attn_v",
+                LayerTensor::O => "attn_output",
+                LayerTensor::MlpNorm => "ffn_norm",
+                LayerTensor::Gate => "ffn_gate",
+                LayerTensor::Up => "ffn_up",
+                LayerTensor::Down => "ffn_down",
+            };
+            format!("blk.{layer}.{stem}.weight")
+        }
+    }
+}
+
+/// The tensor's name in a Hugging Face folder.
+pub fn hf_name(role: TensorRole) -> String {
+    match role {
+        TensorRole::TokenEmbedding => "model.embed_tokens.weight".into(),
+        TensorRole::OutputNorm => "model.norm.weight".into(),
+        TensorRole::Output => "lm_head.weight".into(),
+        TensorRole::RopeFactors => panic!("a Hugging Face folder has no rope factors"),
+        TensorRole::Layer(layer, tensor) => {
+            let stem = match tensor {
+                LayerTensor::AttentionNorm => "input_layernorm",
+                LayerTensor::Q => "self_attn.q_proj",
+                LayerTensor::K => "self_attn.k_proj",
+                LayerTensor::V => "self_attn.v_proj",
+                LayerTensor::O => "self_attn.o_proj",
+                LayerTensor::MlpNorm => "post_attention_layernorm",
+                LayerTensor::Gate => "mlp.gate_proj",
+                LayerTensor::Up => "mlp.up_proj",
+                LayerTensor::Down => "mlp.down_proj",
+            };
+            format!("model.layers.{layer}.{stem}.weight")
+        }
+    }
+}
+
+/// A small generator (splitmix64), so that the same seed gives the same model for ever.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Uniform in [-1, 1).
+    fn symmetric(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
