@@ -1,33 +1,40 @@
 // y[t, h] (+)= sum over kept inputs j of a[t, j] * W[channel(j)][h], with the transposed weights [channel][h]: only rows
 // of kept channels are read. An invocation has TM tokens and 32 outputs; LK invocations share the channels among them.
+//
+// Scales belong to 32 channels, so the list is walked by such groups, their kept inputs four at a time. A quadruple that
+// lies across two groups is taken twice, each time with the other group's inputs as zeros: cheaper than a condition, of
+// which software adapters run both sides.
 struct Params {
     tokens: u32,   // rows of a and y
     inputs: u32,   // kept inputs: columns of a
+    channels: u32, // inputs of the whole weight
     a_row: u32,    // first row of a
     a_stride: u32, // columns of a row of a, a multiple of 4
     y_row: u32,    // first row of y
     y_stride: u32, // columns of a row of y / 4
     y_column: u32, // first column of y / 4
     blocks: u32,   // outputs of this shard / 32
-    unit: u32,     // inputs of an entry of `kept`; 0 = no list: input j is channel j
+    unit: u32,     // inputs of an entry of `kept`: 1, or a multiple of 4; 0 = no list: input j is channel j
     add: u32,      // whether y is added to (the residual stream) or set
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 #weights weight 1
 @group(0) @binding(3) var<storage, read> kept: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> place_of: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 const TM = ${TM}u;
 const LM = ${LM}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
+const DROPPED = 0x80000000u; // see top_k
 
 var<workgroup> partial: array<vec4<f32>, ${PARTIALS}>;
+var<private> sums: array<vec4<f32>, ${SUMS}>;
 
-// The channels of inputs j to j + 3; `unit` is 1 or a multiple of 4. Past the end the last entry's padding is read, and
-// its product left out.
+// The channels of inputs j to j + 3.
 fn channels_of(j: u32) -> vec4<u32> {
     if p.unit == 0u {
         return vec4<u32>(j, j + 1u, j + 2u, j + 3u);
@@ -38,6 +45,28 @@ fn channels_of(j: u32) -> vec4<u32> {
     let entry = j / p.unit;
     let channel = kept[entry / 4u][entry % 4u] * p.unit + j % p.unit;
     return vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u);
+}
+
+// How many kept inputs come before `channel`.
+fn kept_before(channel: u32) -> u32 {
+    if channel >= p.channels {
+        return p.inputs;
+    }
+    let unit = channel / p.unit;
+    let place = place_of[unit];
+    if place < DROPPED {
+        return place * p.unit + channel % p.unit;
+    }
+    return (unit - (place - DROPPED)) * p.unit;
+}
+
+fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
+    var w = weights;
+    for (var m = 0u; m < TM; m++) {
+        for (var n = 0u; n < 8u; n++) {
+            sums[m * 8u + n] += inputs[m] * w[n];
+        }
+    }
 }
 
 @compute @workgroup_size(${LANES})
@@ -51,34 +80,50 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var m = 0u; m < TM; m++) {
         tokens[m] = (p.a_row + min(tile_m + m, p.tokens - 1u)) * (p.a_stride / 4u);
     }
-    var sums: array<vec4<f32>, ${SUMS}>;
-    var scales: weight_ColumnScales;
-    var scaled = 0xffffffffu;
 
-    // Every invocation takes a stretch of the list, so that its scales change rarely.
-    let quads = (p.inputs + 3u) / 4u;
-    let share = (quads + LK - 1u) / LK;
-    for (var quad = lk * share; quad < min((lk + 1u) * share, quads); quad++) {
-        let channels = channels_of(quad * 4u);
-        var inputs: array<vec4<f32>, TM>;
-        for (var m = 0u; m < TM; m++) {
-            inputs[m] = a[tokens[m] + quad];
+    // Inputs come in runs of one group: 32 at a time where there is no list or its units are whole groups.
+    let aligned = p.unit % 32u == 0u;
+    let runs = select((p.channels + 31u) / 32u, (p.inputs + 31u) / 32u, aligned);
+    let share = (runs + LK - 1u) / LK;
+    for (var run = lk * share; run < min((lk + 1u) * share, runs); run++) {
+        var first = run * 32u;
+        var end = min(first + 32u, p.inputs);
+        var scale_group = run;
+        if aligned {
+            scale_group = channels_of(first).x / 32u;
+        } else {
+            first = kept_before(run * 32u);
+            end = kept_before(run * 32u + 32u);
         }
-        for (var i = 0u; i < 4u; i++) {
-            if quad * 4u + i < p.inputs {
-                let channel = channels[i];
-                if channel / 32u != scaled {
-                    scaled = channel / 32u;
-                    scales = weight_column_scales(scaled, block, p.blocks);
-                }
-                let w = weight_column(channel, block, p.blocks, &scales);
-                for (var m = 0u; m < TM; m++) {
-                    let v = inputs[m][i];
-                    for (var n = 0u; n < 8u; n++) {
-                        sums[m * 8u + n] += v * w[n];
-                    }
-                }
+        var scales = weight_column_scales(scale_group, block, p.blocks);
+        for (var quad = first / 4u; quad * 4u < end; quad++) {
+            let channels = min(channels_of(quad * 4u), vec4<u32>(p.channels - 1u));
+            let inputs = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+            let real = (inputs >= vec4<u32>(first)) & (inputs < vec4<u32>(end));
+            var values: array<vec4<f32>, TM>;
+            for (var m = 0u; m < TM; m++) {
+                values[m] = select(vec4<f32>(), a[tokens[m] + quad], real);
             }
+            var xs: array<f32, TM>;
+            for (var m = 0u; m < TM; m++) {
+                xs[m] = values[m].x;
+            }
+            take(weight_column(channels.x, block, p.blocks, &scales), xs);
+            var ys: array<f32, TM>;
+            for (var m = 0u; m < TM; m++) {
+                ys[m] = values[m].y;
+            }
+            take(weight_column(channels.y, block, p.blocks, &scales), ys);
+            var zs: array<f32, TM>;
+            for (var m = 0u; m < TM; m++) {
+                zs[m] = values[m].z;
+            }
+            take(weight_column(channels.z, block, p.blocks, &scales), zs);
+            var ws: array<f32, TM>;
+            for (var m = 0u; m < TM; m++) {
+                ws[m] = values[m].w;
+            }
+            take(weight_column(channels.w, block, p.blocks, &scales), ws);
         }
     }
 

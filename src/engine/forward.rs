@@ -66,6 +66,7 @@ pub(super) fn forward(
         let heads = mask.as_ref().map_or(config.num_attention_heads, |mask| mask.kept().count);
         let members = mask.as_ref().map_or(Members::All, |mask| Members::Kept(mask.place_of()));
         let kept = mask.as_ref().map(|mask| mask.kept());
+        let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
         let kv = mask.as_ref().and_then(|mask| mask.kv()).filter(|_| !pass.keeps_cache);
         let kv_rows = kv.map(|(list, count)| Kept { list, count, unit: config.head_dim });
         let mixed = work.mixed(layer);
@@ -78,16 +79,17 @@ pub(super) fn forward(
         let queries = Queries { q: &work.q, places, samples, length, heads, model_heads, members };
         attention::record(rec, queries, cache, mixed)?;
         selector.attended(rec, &block, mixed)?;
-        matmul_columns::record(rec, mixed, &weights.o, kept, x.into(), tokens, true)?;
+        matmul_columns::record(rec, mixed, &weights.o, chosen, x.into(), tokens, true)?;
 
         block.normed = work.normed_mlp(layer);
         rms_norm::record(rec, x.into(), &weights.mlp_norm, block.normed, &work.norms, shape)?;
         let mask = selector.channels(rec, &block)?;
         let kept = mask.as_ref().map(|mask| mask.kept());
+        let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
         let active = work.active(layer);
         gate_up::record(rec, block.normed, (&weights.gate, &weights.up), kept, active, tokens)?;
         selector.activated(rec, &block, active)?;
-        matmul_columns::record(rec, active, &weights.down, kept, x.into(), tokens, true)?;
+        matmul_columns::record(rec, active, &weights.down, chosen, x.into(), tokens, true)?;
 
         if tokens > TOKENS_PER_SUBMISSION {
             rec.submit()?;

@@ -1,6 +1,6 @@
 //! BF16: the upper half of 32-bit floats, two to a word.
 
-use super::{Format, Planes, first_bad, transpose_halves, words};
+use super::{Format, Layout, Planes, first_bad, transpose_halves, words};
 
 pub(super) struct Bf16;
 
@@ -33,7 +33,10 @@ impl Format for Bf16 {
         cols / 2
     }
 
-    fn decoder(&self) -> &'static str {
-        include_str!("../../shaders/common/weights_bf16.wgsl")
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_bf16.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_bf16.wgsl"),
+        }
     }
 }

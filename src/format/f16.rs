@@ -1,6 +1,6 @@
 //! F16: IEEE half floats, two to a word.
 
-use super::{Format, Planes, first_bad, transpose_halves, words};
+use super::{Format, Layout, Planes, first_bad, transpose_halves, words};
 
 pub(super) struct F16;
 
@@ -33,7 +33,10 @@ impl Format for F16 {
         cols / 2
     }
 
-    fn decoder(&self) -> &'static str {
-        include_str!("../../shaders/common/weights_f16.wgsl")
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_f16.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_f16.wgsl"),
+        }
     }
 }

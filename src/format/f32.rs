@@ -1,6 +1,6 @@
 //! F32: plain floats.
 
-use super::{Format, Planes, first_bad, words};
+use super::{Format, Layout, Planes, first_bad, words};
 
 pub(super) struct F32;
 
@@ -40,7 +40,10 @@ impl Format for F32 {
         cols
     }
 
-    fn decoder(&self) -> &'static str {
-        include_str!("../../shaders/common/weights_f32.wgsl")
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_f32.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_f32.wgsl"),
+        }
     }
 }

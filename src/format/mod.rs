@@ -1,7 +1,7 @@
 //! Weight formats: how a tensor's bytes in a file become planes on the GPU, and how shaders read those planes.
 //!
-//! Invariant: values are preserved exactly; nothing is requantised. A format is one file here, one decoder in
-//! `shaders/common/` and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
+//! Invariant: values are preserved exactly; nothing is requantised. A format is one file here, two decoders in
+//! `shaders/common/` (one a layout) and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
 //! - [`Layout::Rows`] for q, k, v, gate, up, the embedding and the output head: `[out][in]`, `in` a multiple of 64;
 //! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32. Scales keep the file's
 //!   grouping along `in`: `[in / 32][out]`.
@@ -73,8 +73,8 @@ pub(crate) trait Format: Sync {
     fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
     /// Words of the larger plane that one row (an output) takes, for sharding.
     fn words_per_row(&self, cols: usize) -> usize;
-    /// WGSL that decodes both layouts.
-    fn decoder(&self) -> &'static str;
+    /// WGSL that decodes that layout.
+    fn decoder(&self, layout: Layout) -> &'static str;
 }
 
 impl WeightFormat {
@@ -140,9 +140,9 @@ impl WeightFormat {
         self.format().words_per_row(cols) * 4
     }
 
-    /// WGSL that decodes both layouts.
-    pub fn decoder(self) -> &'static str {
-        self.format().decoder()
+    /// WGSL that decodes that layout.
+    pub fn decoder(self, layout: Layout) -> &'static str {
+        self.format().decoder(layout)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Q4_1: blocks of 32, an f16 scale `d`, an f16 minimum `m` and nibbles `q`; a value is `d * q + m`.
 
 use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
-use super::{Format, Planes, first_bad};
+use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 20;
 const PACKER: Packer = Packer { bits: 4, scale_bits: 32 };
@@ -47,7 +47,10 @@ impl Format for Q4_1 {
         cols / 8
     }
 
-    fn decoder(&self) -> &'static str {
-        include_str!("../../shaders/common/weights_q4_1.wgsl")
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q4_1.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q4_1.wgsl"),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Q8_0: blocks of 32, an f16 scale `d` and signed bytes `q`; a value is `d * q`.
 
 use super::quants::{BLOCK, Block, Packer, half_bits, half_value};
-use super::{Format, Planes, first_bad};
+use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 34;
 const PACKER: Packer = Packer { bits: 8, scale_bits: 16 };
@@ -46,7 +46,10 @@ impl Format for Q8_0 {
         cols / 4
     }
 
-    fn decoder(&self) -> &'static str {
-        include_str!("../../shaders/common/weights_q8_0.wgsl")
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q8_0.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q8_0.wgsl"),
+        }
     }
 }

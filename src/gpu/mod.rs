@@ -27,6 +27,10 @@ pub struct GpuOptions {
     pub default_limits: bool,
     /// Pretend that a storage binding holds no more bytes than this (tests of sharding).
     pub max_binding: Option<u64>,
+    /// Use the kernel shapes of this family instead of those that suit the adapter (tests of both).
+    pub tier: Option<Tier>,
+    /// Compile shaders with every check on, as a browser would (tests; slower).
+    pub checked_shaders: bool,
 }
 
 /// An adapter as [`adapters`] lists it.
@@ -70,6 +74,7 @@ pub struct Gpu {
     info: AdapterInfo,
     tier: Tier,
     max_binding: u64,
+    checked_shaders: bool,
     pipelines: Pipelines,
     failure: Arc<Mutex<Option<String>>>,
     ledger: Arc<buffer::Ledger>,
@@ -186,7 +191,8 @@ impl Gpu {
         if let Some(cap) = options.max_binding {
             max_binding = max_binding.min(cap);
         }
-        let tier = if adapter.get_info().device_type == wgpu::DeviceType::Cpu { Tier::Software } else { Tier::Gpu };
+        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
         let arena = Mutex::new(recorder::Arena::new(&device));
         Ok(Arc::new(Gpu {
             device,
@@ -194,6 +200,7 @@ impl Gpu {
             info,
             tier,
             max_binding,
+            checked_shaders: options.checked_shaders,
             pipelines: Pipelines::default(),
             failure,
             ledger: Arc::default(),

@@ -107,12 +107,13 @@ impl Gpu {
         });
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
-        // SAFETY: the checks that are left out guard against indices past a buffer, endless loops and zero divisors. The
-        // sweeps in tests/kernels.rs run every kernel with all checks on (SECATEUR_CHECKED_SHADERS) and against its CPU
-        // twin over odd shapes; every loop is bounded by a parameter or a constant, every divisor is positive.
-        let module = if std::env::var_os("SECATEUR_CHECKED_SHADERS").is_some() {
+        let module = if self.checked_shaders {
             device.create_shader_module(descriptor)
         } else {
+            // SAFETY: the checks that are left out guard against indices past a buffer, endless loops and zero divisors.
+            // The sweep in tests/kernels runs every kernel without them and with them (GpuOptions::checked_shaders)
+            // against its CPU twin over odd shapes, beside values that must not be read; every loop is bounded by a
+            // parameter or a constant, every divisor is positive.
             unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let started = std::time::Instant::now();

@@ -21,18 +21,18 @@ fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substit
     let fold = fold(tier, group);
     let lanes = match tier {
         Tier::Software => 8,
-        // The sums of a workgroup lie in 16 KiB of its memory.
         Tier::Gpu => (4096 / head_dim).clamp(8, 64),
     };
-    // A few queries cannot fill the device: then the slots of each are spread over a workgroup.
-    let (queries, slots) = if length <= 4 { (1, lanes) } else { (lanes, 1) };
+    // A few queries cannot fill the device: then the slots of each are spread over a workgroup, in whose 16 KiB of memory
+    // each invocation leaves a head and two numbers.
+    let (queries, slots) = if length <= 4 { (1, lanes.min(4096 / (head_dim + 2))) } else { (lanes, 1) };
     let numbers = vec![
         ("D4", head_dim as u32 / 4),
         ("FOLD", fold as u32),
         ("FOLD_D4", (fold * head_dim / 4) as u32),
         ("LQ", queries as u32),
         ("LS", slots as u32),
-        ("LANES", lanes as u32),
+        ("LANES", (queries * slots) as u32),
         ("STATES", slots as u32),
         ("PARTIALS", if slots > 1 { (slots * head_dim / 4) as u32 } else { 1 }),
     ];

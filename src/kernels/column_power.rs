@@ -2,7 +2,7 @@
 
 use super::lanes;
 use crate::error::Result;
-use crate::format::{COLUMN_BLOCK, Weight, WeightFormat};
+use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
@@ -11,7 +11,7 @@ super::kernel! {
 }
 
 fn variant(tier: Tier, format: WeightFormat) -> Substitution {
-    Substitution { weights: vec![format.decoder()], numbers: vec![("LANES", lanes(tier))] }
+    Substitution { weights: vec![format.decoder(Layout::Columns)], numbers: vec![("LANES", lanes(tier))] }
 }
 
 /// Every variant that can be compiled for `tier`.
@@ -19,7 +19,7 @@ pub fn variants(tier: Tier) -> Vec<Substitution> {
     WeightFormat::ALL.iter().map(|&format| variant(tier, format)).collect()
 }
 
-/// Records the factors of every channel of a [`crate::format::Layout::Columns`] weight.
+/// Records the factors of every channel of a [`Layout::Columns`] weight.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].

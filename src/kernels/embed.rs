@@ -2,7 +2,7 @@
 
 use super::lanes;
 use crate::error::Result;
-use crate::format::{Weight, WeightFormat};
+use crate::format::{Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
@@ -11,7 +11,7 @@ super::kernel! {
 }
 
 fn variant(tier: Tier, format: WeightFormat) -> Substitution {
-    Substitution { weights: vec![format.decoder()], numbers: vec![("LANES", lanes(tier))] }
+    Substitution { weights: vec![format.decoder(Layout::Rows)], numbers: vec![("LANES", lanes(tier))] }
 }
 
 /// Every variant that can be compiled for `tier`.

@@ -4,11 +4,11 @@
 use super::{Kept, Rows, Tile};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
-use crate::gpu::{Recorder, Substitution, Tier};
+use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    matmul_columns [Read, Read, Read, Read, Write] { tokens: u32, inputs: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32, y_column: u32, blocks: u32, unit: u32, add: u32 }
+    matmul_columns [Read, Read, Read, Read, Read, Write] { tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32, y_column: u32, blocks: u32, unit: u32, add: u32 }
 }
 
 /// The tile for `tokens` rows; `tn` is always one block of outputs.
@@ -25,7 +25,7 @@ fn tile(tier: Tier, tokens: usize) -> Tile {
 fn variant(tile: Tile, format: WeightFormat) -> Substitution {
     let lanes = tile.lm * tile.ln * tile.lk;
     Substitution {
-        weights: vec![format.decoder()],
+        weights: vec![format.decoder(Layout::Columns)],
         numbers: vec![
             ("TM", tile.tm),
             ("LM", tile.lm),
@@ -50,7 +50,7 @@ pub fn stride(units: usize) -> usize {
 }
 
 /// Records `y (+)= a W^T` for `tokens` rows: a row of `a` holds [`stride`] of the kept inputs' count, a row of `y` as
-/// many values as the weight has outputs.
+/// many values as the weight has outputs. A kept list comes with the places that [`super::top_k`] wrote beside it.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
@@ -58,31 +58,32 @@ pub fn record(
     rec: &mut Recorder<'_>,
     a: Rows<'_>,
     weight: &Weight,
-    kept: Option<Kept<'_>>,
+    kept: Option<(Kept<'_>, &Buffer)>,
     y: Rows<'_>,
     tokens: usize,
     add: bool,
 ) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Columns);
-    let inputs = kept.map_or(weight.cols, |kept| kept.count * kept.unit);
+    let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
     let tile = tile(rec.gpu().tier(), tokens);
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
         let params = Params {
             tokens: tokens as u32,
             inputs: inputs as u32,
+            channels: weight.cols as u32,
             a_row: a.first,
             a_stride: stride(inputs) as u32,
             y_row: y.first,
             y_stride: (weight.rows / 4) as u32,
             y_column: shard.first_row / 4,
             blocks,
-            unit: kept.map_or(0, |kept| kept.unit as u32),
+            unit: kept.map_or(0, |(kept, _)| kept.unit as u32),
             add: add.into(),
         };
-        let list = kept.map_or(&shard.scales, |kept| kept.list);
+        let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
         let grid = [blocks.div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
-        let buffers = [a.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        let buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
         rec.dispatch(&KERNEL, &variant(tile, weight.format), &params, &buffers, grid)?;
     }
     Ok(())

@@ -21,7 +21,7 @@ pub mod score;
 pub mod token_importance;
 pub mod top_k;
 
-use crate::format::WeightFormat;
+use crate::format::{Layout, WeightFormat};
 use crate::gpu::{Buffer, Grid, Kernel, Substitution, Tier};
 
 /// Declares an op: its parameters (four bytes each, in the shader's order) and its storage bindings. The shader of the
@@ -94,7 +94,7 @@ impl Tile {
     /// The variant of a shader with this tile and these weights.
     pub fn variant(&self, formats: &[WeightFormat]) -> Substitution {
         Substitution {
-            weights: formats.iter().map(|format| format.decoder()).collect(),
+            weights: formats.iter().map(|format| format.decoder(Layout::Rows)).collect(),
             numbers: vec![
                 ("TM", self.tm),
                 ("TN", self.tn),

@@ -1,7 +1,5 @@
-// BF16. Rows: [row][k / 8] vec4, two values a word. Columns: [channel][h / 8] vec4. No scales.
+// BF16 by rows: [row][k / 8] vec4, two values a word. No scales.
 @Q var<storage, read> W__values: array<vec4<u32>>;
-
-alias W__ColumnScales = u32;
 
 fn W__unpack(word: u32) -> vec2<f32> {
     return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
@@ -17,22 +15,12 @@ fn W__load(at: u32) -> array<vec4<f32>, 8> {
     return w;
 }
 
-// Scale and minimum of the two blocks of 32 columns in step `step` of `row`.
+// Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The 32 weights of `row` from column 32 * `block` on; `steps` is the row's length in 64 columns.
+// The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
     return W__load(row * steps * 8u + block * 4u);
-}
-
-// Scales of 32 outputs for the 32 channels of `group`.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__ColumnScales {
-    return 0u;
-}
-
-// The weights of `channel` for the 32 outputs of `block`, of `blocks`.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__ColumnScales>) -> array<vec4<f32>, 8> {
-    return W__load((channel * blocks + block) * 4u);
 }

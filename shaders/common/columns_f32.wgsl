@@ -1,0 +1,19 @@
+// F32 by columns: [channel][h / 4] vec4. No scales.
+@Q var<storage, read> W__values: array<vec4<f32>>;
+
+alias W__Scales = u32;
+
+// Scales of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`.
+fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
+    return 0u;
+}
+
+// The weights of `channel` for those outputs.
+fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let at = (channel * blocks + block) * 8u;
+    var w: array<vec4<f32>, 8>;
+    for (var i = 0u; i < 8u; i++) {
+        w[i] = W__values[at + i];
+    }
+    return w;
+}
