@@ -1,9 +1,44 @@
 //! Secateur: LLaMA models on any GPU through WebGPU, pruned by what each input needs.
+//!
+//! # The map
+//!
+//! | module | owns | may import |
+//! |---|---|---|
+//! | [`error`] | the library's error enum | - |
+//! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
+//! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
+//! | [`format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
+//! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
+//! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
+//! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`prune`] | which units run: plan, probe, history, score, masks | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`eval`] | data sets, perplexity, reports | `engine`, `prune`, `text`, `config`, `error` |
+//! | `cli`, `main` | arguments and wiring, one file a subcommand | all |
+//!
+//! `tests/architecture.rs` holds the arrows.
+//!
+//! # Life of a token
+//!
+//! `cli` renders the conversation with [`text`] and hands ids to an [`engine::Sequences`]. Its forward pass is one list
+//! of kernel calls (`engine/forward.rs`). Before each half of a block it asks a [`prune::Selector`] which units to compute,
+//! and shows it the activations after; a method of pruning is one selector. Norms of the residual stream, which a probe is
+//! chosen by, fall out of the norm kernel. Kept *counts* are known on the CPU before anything runs; *which* units are kept
+//! is decided on the GPU, and the one read-back of a pass is of its logits.
+//!
+//! # Invariants
+//!
+//! 1. A prunable unit is a row of every weight that has it: down and o lie transposed.
+//! 2. Nothing is read back between the first layer and the logits.
+//! 3. `forward` knows no method; methods do not edit `forward`.
+//! 4. Every buffer fits one binding of the device: larger tensors are cut by outputs.
+//! 5. Every shader is checked for Vulkan, Metal, DX12 and browsers alike, and has a CPU twin.
 #![warn(missing_docs)]
 
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod format;
 pub mod gpu;
 pub mod kernels;
