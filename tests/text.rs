@@ -392,3 +392,10 @@ fn a_megabyte_is_encoded_in_seconds() {
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     }
 }
+
+#[test]
+fn an_endless_template_ends_with_an_error() {
+    let loops = |depth: usize, open: &str| open.repeat(depth);
+    let endless = loops(3, "{% for a in range(9999) %}") + &loops(3, "{% endfor %}");
+    assert!(render(&endless, &[("user", "hello")]).is_err());
+}

@@ -11,6 +11,10 @@ use std::io;
 /// The name under which the model's template is kept.
 pub(super) const NAME: &str = "chat_template";
 
+/// Instructions a rendering may take: thousands of times what a long conversation needs, and a second or so at most. A
+/// hostile template ends with an error instead of never.
+const FUEL: u64 = 50_000_000;
+
 /// An environment that reads `template` as transformers would.
 ///
 /// # Errors
@@ -18,6 +22,7 @@ pub(super) const NAME: &str = "chat_template";
 pub(super) fn environment(template: &str) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
     env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    env.set_fuel(Some(FUEL));
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     env.add_function("raise_exception", raise_exception);
