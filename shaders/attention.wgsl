@@ -40,22 +40,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let token = group.y * p.length + min(t, p.length - 1u);
 
     var heads: array<u32, FOLD>;
+    var present = 0u;
     var query: array<vec4<f32>, ${FOLD_D4}>;
     for (var f = 0u; f < FOLD; f++) {
         let member = group.z % folds * FOLD + f;
         var head = kv * p.group + member;
-        var present = member < p.group;
-        if p.mapped != 0u && present {
+        var here = member < p.group;
+        if p.mapped != 0u && here {
             let place = place_of[head];
-            present = (place >= DROPPED) == (p.mapped == 2u);
+            here = (place >= DROPPED) == (p.mapped == 2u);
             head = place % DROPPED;
         }
-        heads[f] = select(NOBODY, head, present);
-        if heads[f] != NOBODY {
+        heads[f] = select(NOBODY, head, here);
+        if here {
+            present += 1u;
             for (var i = 0u; i < D4; i++) {
                 query[f * D4 + i] = q[(token * p.heads + head) * D4 + i] * p.scale;
             }
         }
+    }
+
+    if present == 0u {
+        return; // the same for the whole workgroup: none of these heads is wanted
     }
 
     var top: array<f32, FOLD>;
