@@ -1,0 +1,75 @@
+//! Every op against its naive CPU twin, over odd shapes and values that break careless code.
+//!
+//! Each op is swept with the kernel shapes of both tiers, whatever the adapter, without run-time checks in shaders and
+//! with the adapter's own limits; and a thinner sweep once more the way a browser would run it: with all checks on and
+//! WebGPU's default limits. An op without a sweep fails the suite, and so does a machine without an adapter.
+
+mod cache;
+mod choice;
+mod harness;
+mod matmul;
+mod probe;
+
+use harness::{Device, Manner};
+use secateur::gpu::{Gpu, GpuOptions, Tier};
+use std::sync::OnceLock;
+
+/// The device that all sweeps of a tier and manner share, with its pipelines.
+fn device(tier: Tier, manner: Manner) -> &'static Device {
+    static DEVICES: [OnceLock<Device>; 4] = [const { OnceLock::new() }; 4];
+    let index = 2 * usize::from(tier == Tier::Gpu) + usize::from(manner == Manner::Browser);
+    DEVICES[index].get_or_init(|| {
+        let browser = manner == Manner::Browser;
+        let options =
+            GpuOptions { tier: Some(tier), default_limits: browser, checked_shaders: browser, ..GpuOptions::default() };
+        let gpu = Gpu::open(&options).expect("these tests need a GPU adapter; a software one such as lavapipe will do");
+        Device { gpu, manner }
+    })
+}
+
+macro_rules! sweeps {
+    ($($file:ident: $($op:ident),*;)*) => {
+        const SWEPT: &[&str] = &[$($(stringify!($op)),*),*];
+
+        $($(mod $op {
+            use super::*;
+
+            #[test]
+            fn of_gpus() {
+                $file::$op(device(Tier::Gpu, Manner::Trusted));
+            }
+
+            #[test]
+            fn of_gpus_in_a_browser() {
+                $file::$op(device(Tier::Gpu, Manner::Browser));
+            }
+
+            #[test]
+            fn of_software() {
+                $file::$op(device(Tier::Software, Manner::Trusted));
+            }
+
+            #[test]
+            fn of_software_in_a_browser() {
+                $file::$op(device(Tier::Software, Manner::Browser));
+            }
+        })*)*
+    };
+}
+
+sweeps! {
+    matmul: matmul_rows, gate_up, matmul_columns, embed, column_power;
+    cache: attention, kv_append, kv_list, rope;
+    probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic, fusion, history_update;
+    choice: score, top_k, cross_entropy;
+}
+
+#[test]
+fn every_op_is_swept() {
+    let mut swept = SWEPT.to_vec();
+    swept.sort_unstable();
+    let mut registered: Vec<&str> =
+        secateur::kernels::registry(Tier::Gpu).iter().map(|(kernel, _)| kernel.source.name).collect();
+    registered.sort_unstable();
+    assert_eq!(swept, registered, "the sweeps, and kernels::registry");
+}

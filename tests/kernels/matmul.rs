@@ -1,0 +1,352 @@
+//! Sweeps of the ops that read weights: every format, both layouts, kept lists, shards.
+
+use super::harness::{Device, Element, Manner, QUOTIENT, ROOT, Random, TINY, exact, magnitudes, summing, widen};
+use super::harness::{EPS, exp_error};
+use half::{bf16, f16};
+use secateur::format::{HostTensor, Layout, Weight, WeightFormat};
+use secateur::gpu::Buffer;
+use secateur::kernels::{self, Kept, Rows, kv_list, matmul_columns::stride, top_k::DROPPED};
+
+const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 33, 65, 257];
+const COUNTS: [usize; 7] = [1, 7, 31, 33, 96, 172, 257];
+const WIDTHS: [usize; 3] = [64, 192, 576];
+
+/// The formats to try with so many tokens. Few tokens take the cheap tiles, which every format gets. The large ones
+/// take seconds to compile on software adapters: each gets floats, a format with scales and one with minima, and every
+/// format gets one.
+fn formats(device: &Device, tokens: usize) -> &'static [WeightFormat] {
+    use WeightFormat::{Bf16, F16, F32, Q4_0, Q4_1, Q8_0};
+    match (device.manner, tokens) {
+        (Manner::Trusted, 0..=2) => &WeightFormat::ALL,
+        (Manner::Trusted, 3..=32) => &[F32, Bf16, Q8_0, Q4_1],
+        (Manner::Trusted, _) => &[F16, Q4_0, Q4_1],
+        (Manner::Browser, 0..=2) => &[Q8_0],
+        (Manner::Browser, 3..=32) => &[Q4_1],
+        (Manner::Browser, _) => &[F16],
+    }
+}
+
+/// A tensor as a file has it: random values, or random blocks with scales of either sign.
+struct Tensor {
+    format: WeightFormat,
+    rows: usize,
+    cols: usize,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    fn random(random: &mut Random, format: WeightFormat, rows: usize, cols: usize) -> Tensor {
+        let (elements, size) = format.block();
+        let mut bytes = Vec::with_capacity(rows * cols / elements * size);
+        for _ in 0..rows * cols / elements {
+            let value = random.signed();
+            let start = bytes.len();
+            match format {
+                WeightFormat::F32 => bytes.extend(value.to_le_bytes()),
+                WeightFormat::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+                WeightFormat::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+                WeightFormat::Q8_0 => bytes.extend(f16::from_f32(value / 100.0).to_le_bytes()),
+                WeightFormat::Q4_0 => bytes.extend(f16::from_f32(value / 8.0).to_le_bytes()),
+                WeightFormat::Q4_1 => {
+                    bytes.extend(f16::from_f32(value / 8.0).to_le_bytes());
+                    bytes.extend(f16::from_f32(random.signed()).to_le_bytes());
+                }
+            }
+            while bytes.len() < start + size {
+                bytes.push(random.below(256) as u8);
+            }
+        }
+        Tensor { format, rows, cols, bytes }
+    }
+
+    fn values(&self) -> Vec<f32> {
+        self.format.dequantise(&self.bytes)
+    }
+
+    fn upload(&self, device: &Device, layout: Layout, rows_per_shard: usize) -> Weight {
+        let Tensor { format, rows, cols, ref bytes } = *self;
+        let tensor = HostTensor { name: "test", format, rows, cols, bytes };
+        let mut weight = Weight::upload(&device.gpu, tensor, layout, rows_per_shard).expect("an upload");
+        if layout == Layout::Rows && rows % 2 == 1 {
+            // In either order: a shard must not write what another would put right later.
+            weight.shards.reverse();
+        }
+        weight
+    }
+}
+
+/// The kept units of a case: some of the weight's, then some that name nobody.
+#[derive(Debug, Clone)]
+struct Pick {
+    unit: usize,
+    units: Vec<u32>,
+    nobody: usize,
+}
+
+impl Pick {
+    fn count(&self) -> usize {
+        self.units.len() + self.nobody
+    }
+
+    fn channels(&self) -> Vec<usize> {
+        self.units.iter().flat_map(|&unit| (0..self.unit).map(move |i| unit as usize * self.unit + i)).collect()
+    }
+
+    /// Where every unit below `end` went, as top_k says it.
+    fn places(&self, end: usize) -> Vec<u32> {
+        let kept_before = |unit: u32| self.units.iter().filter(|&&kept| kept < unit).count() as u32;
+        let dropped = |unit: u32| !self.units.contains(&unit);
+        (0..end as u32)
+            .map(|unit| if dropped(unit) { DROPPED + unit - kept_before(unit) } else { kept_before(unit) })
+            .collect()
+    }
+
+    fn upload(&self, device: &Device) -> Buffer {
+        device.input(&[&self.units[..], &vec![kv_list::NOBODY; self.nobody]].concat(), 0)
+    }
+}
+
+/// A product with a weight of either layout. `units` are its outputs or, in columns, its inputs.
+#[derive(Debug, Clone)]
+struct Case {
+    formats: [WeightFormat; 2],
+    tokens: usize,
+    rows: usize,
+    cols: usize,
+    pick: Option<Pick>,
+    rows_per_shard: usize,
+    x_row: usize,
+    y_row: usize,
+    magnitude: f32,
+    add: bool,
+}
+
+impl Case {
+    /// The units that are computed, in order.
+    fn channels(&self, all: usize) -> Vec<usize> {
+        self.pick.as_ref().map_or((0..all).collect(), Pick::channels)
+    }
+
+    /// Values of an activation row that has one for every unit, those of nobody too.
+    fn units(&self, all: usize) -> usize {
+        self.pick.as_ref().map_or(all, |pick| pick.count() * pick.unit)
+    }
+}
+
+/// A weight's units for a count of them: all, kept single ones, kept heads. The list, and how many units there are.
+fn picks(random: &mut Random, count: usize, nobody: bool) -> [(Option<Pick>, usize); 3] {
+    let single = random.some(count);
+    let (unit, heads) = (random.pick(&[8, 64, 100]), 1 + random.below(9));
+    let kept = random.some(heads);
+    let nobody = if nobody { random.below(3) } else { 0 };
+    [
+        (None, count),
+        (Some(Pick { unit: 1, units: single, nobody: 0 }), count),
+        (Some(Pick { unit, units: kept, nobody }), heads * unit),
+    ]
+}
+
+/// A number that takes every remainder with each of the three [`picks`] of successive cases.
+fn rotation(case: usize) -> usize {
+    case + case / 3
+}
+
+fn row_cases(device: &Device, seed: u64) -> Vec<Case> {
+    let mut random = Random(seed);
+    let mut cases = Vec::new();
+    for (tokens, count) in TOKENS.iter().flat_map(|&tokens| COUNTS.map(|count| (tokens, count))) {
+        for (pick, rows) in picks(&mut random, count, true) {
+            let formats = formats(device, tokens);
+            let format = formats[rotation(cases.len()) % formats.len()];
+            cases.push(Case {
+                formats: [format; 2],
+                tokens,
+                rows,
+                cols: random.pick(&WIDTHS),
+                pick,
+                rows_per_shard: rows.div_ceil(1 + random.below(4)),
+                x_row: random.below(3),
+                y_row: random.below(3),
+                magnitude: random.pick(&[1.0, 1.0, 1.0, 30.0, 0.0]),
+                add: false,
+            });
+        }
+    }
+    device.thin(cases)
+}
+
+/// Uploads a case's kept list, and calls `then` with it.
+fn with_kept<R>(device: &Device, pick: Option<&Pick>, then: impl FnOnce(Option<Kept<'_>>) -> R) -> R {
+    let list = pick.map(|pick| pick.upload(device));
+    let kept = pick.zip(list.as_ref()).map(|(pick, list)| Kept { list, count: pick.count(), unit: pick.unit });
+    then(kept)
+}
+
+fn at(buffer: &Buffer, first: usize) -> Rows<'_> {
+    Rows { buffer, first: first as u32 }
+}
+
+pub fn matmul_rows(device: &Device) {
+    let mut random = Random(1);
+    let mut cases = row_cases(device, 2);
+    cases[0].magnitude = 1e18;
+    for case in &cases {
+        let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
+        let weight = tensor.upload(device, Layout::Rows, case.rows_per_shard);
+        let x = random.values(case.tokens * case.cols, case.magnitude);
+        let (rows, outputs) = (case.channels(case.rows), case.units(case.rows));
+        let input = device.input(&x, case.x_row * case.cols);
+        let y = device.output::<f32>(case.tokens * outputs, case.y_row * outputs);
+        with_kept(device, case.pick.as_ref(), |kept| {
+            device.run(case, |recorder| {
+                let (x, y) = (at(&input, case.x_row), at(&y, case.y_row));
+                kernels::matmul_rows::record(recorder, x, &weight, kept, y, case.tokens)
+            });
+        });
+        let twin = |x: &[f32], w: &[f32], fill: f32| {
+            widen(&kernels::matmul_rows::twin(x, w, case.cols, &rows), rows.len(), outputs, fill)
+        };
+        let expected = twin(&x, &tensor.values(), f32::UNTOUCHED);
+        let sizes = twin(&magnitudes(&x), &magnitudes(&tensor.values()), 0.0);
+        let tolerance = |i: usize| summing(case.cols) * f64::from(sizes[i]);
+        device.compare(case, "y", (&y, case.y_row * outputs), &expected, tolerance);
+    }
+}
+
+pub fn gate_up(device: &Device) {
+    let mut random = Random(3);
+    let mut cases = row_cases(device, 4);
+    if device.manner == Manner::Trusted {
+        // Files mix formats within a layer.
+        cases.iter_mut().filter(|case| case.tokens == 2).for_each(|case| case.formats[1] = WeightFormat::Q8_0);
+    }
+    for case in &cases {
+        let [g, u] = case.formats.map(|format| Tensor::random(&mut random, format, case.rows, case.cols));
+        let [gate, up] = [&g, &u].map(|tensor| tensor.upload(device, Layout::Rows, case.rows_per_shard));
+        let x = random.values(case.tokens * case.cols, case.magnitude);
+        let (rows, width) = (case.channels(case.rows), stride(case.units(case.rows)));
+        let input = device.input(&x, case.x_row * case.cols);
+        let y = device.output::<f32>(case.tokens * width, case.y_row * width);
+        with_kept(device, case.pick.as_ref(), |kept| {
+            device.run(case, |recorder| {
+                let (x, y) = (at(&input, case.x_row), at(&y, case.y_row));
+                kernels::gate_up::record(recorder, x, (&gate, &up), kept, y, case.tokens)
+            });
+        });
+        let (g, u) = (g.values(), u.values());
+        let spread = |values: Vec<f32>, fill: f32| widen(&values, rows.len(), width, fill);
+        let product = |x: &[f32], w: &[f32]| spread(kernels::matmul_rows::twin(x, w, case.cols, &rows), 0.0);
+        let expected = spread(kernels::gate_up::twin(&x, &g, &u, case.cols, &rows), f32::UNTOUCHED);
+        let sizes = magnitudes(&x);
+        let (gates, gate_sizes) = (product(&x, &g), product(&sizes, &magnitudes(&g)));
+        let (ups, up_sizes) = (product(&x, &u), product(&sizes, &magnitudes(&u)));
+        // silu is nowhere steeper than 1.1; where its exp overflows on one side, it is below |gate| / f32::MAX.
+        let tolerance = |i: usize| {
+            let [gate, gate_size, up, up_size] = [gates[i], gate_sizes[i], ups[i], up_sizes[i]].map(f64::from);
+            let (gate_off, up_off) = (summing(case.cols) * gate_size, summing(case.cols) * up_size);
+            let silu = (gate / (1.0 + (-gate).exp())).abs();
+            1.1 * gate_off * (up.abs() + up_off)
+                + silu * up_off
+                + silu * up.abs() * (exp_error(gate) + QUOTIENT + 2.0 * EPS)
+                + gate.abs() * up.abs() * TINY
+        };
+        device.compare(case, "y", (&y, case.y_row * width), &expected, tolerance);
+    }
+}
+
+fn column_cases(device: &Device) -> Vec<Case> {
+    let mut random = Random(5);
+    let mut cases = Vec::new();
+    for (tokens, count) in TOKENS.iter().flat_map(|&tokens| COUNTS.map(|count| (tokens, count))) {
+        for (pick, channels) in picks(&mut random, count, false) {
+            let formats = formats(device, tokens);
+            let format = formats[rotation(cases.len()) % formats.len()];
+            let (blocks, parts) = (random.pick(&[1, 3, 5, 18]), 1 + random.below(3));
+            cases.push(Case {
+                formats: [format; 2],
+                tokens,
+                rows: blocks * 32,
+                // Blocks of a format lie along the inputs.
+                cols: channels.next_multiple_of(if format.block().0 == 1 { 1 } else { 32 }),
+                pick,
+                rows_per_shard: blocks.div_ceil(parts) * 32,
+                x_row: random.below(3),
+                y_row: random.below(3),
+                magnitude: random.pick(&[1.0, 1.0, 1e18, 0.0]),
+                add: random.below(2) == 1,
+            });
+        }
+    }
+    device.thin(cases)
+}
+
+pub fn matmul_columns(device: &Device) {
+    let mut random = Random(6);
+    for case in &column_cases(device) {
+        let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
+        let weight = tensor.upload(device, Layout::Columns, case.rows_per_shard);
+        let channels = case.channels(case.cols);
+        let (inputs, width) = (channels.len(), stride(channels.len()));
+        let a = random.values(case.tokens * inputs, case.magnitude);
+        let before = random.values(case.tokens * case.rows, case.magnitude);
+        let input = device.input(&widen(&a, inputs, width, f32::POISON), case.x_row * width);
+        let y = device.in_out(&before, case.y_row * case.rows);
+        let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols / pick.unit), 0));
+        with_kept(device, case.pick.as_ref(), |kept| {
+            device.run(case, |recorder| {
+                let (a, y, kept) = (at(&input, case.x_row), at(&y, case.y_row), kept.zip(places.as_ref()));
+                kernels::matmul_columns::record(recorder, a, &weight, kept, y, case.tokens, case.add)
+            });
+        });
+        let twin = |a: &[f32], w: &[f32], before: &[f32]| -> Vec<f32> {
+            let product = kernels::matmul_columns::twin(a, w, case.cols, &channels);
+            let base = before.iter().map(|&value| if case.add { value } else { 0.0 });
+            base.zip(product).map(|(base, value)| base + value).collect()
+        };
+        let expected = twin(&a, &tensor.values(), &before);
+        let sizes = twin(&magnitudes(&a), &magnitudes(&tensor.values()), &magnitudes(&before));
+        let tolerance = |i: usize| summing(inputs + 1) * f64::from(sizes[i]);
+        device.compare(case, "y", (&y, case.y_row * case.rows), &expected, tolerance);
+    }
+}
+
+pub fn embed(device: &Device) {
+    let mut random = Random(7);
+    for format in WeightFormat::ALL {
+        for (tokens, rows, cols) in
+            device.thin(vec![(1, 1, 64), (2, 7, 192), (7, 33, 576), (65, 257, 192), (257, 96, 64)])
+        {
+            let case = (format, tokens, rows, cols);
+            let table = Tensor::random(&mut random, format, rows, cols);
+            let weight = table.upload(device, Layout::Rows, rows.div_ceil(1 + random.below(4)));
+            let mut ids: Vec<u32> = (0..tokens).map(|_| random.below(rows) as u32).collect();
+            (ids[0], ids[tokens - 1]) = (0, rows as u32 - 1);
+            let x = device.output::<f32>(tokens * cols, 0);
+            let list = device.input(&ids, 0);
+            device.run(&case, |recorder| kernels::embed::record(recorder, &list, &weight, &x, tokens));
+            // Exact for every format: a scale of 11 bits times an integer of 8 fits in 24, a minimum is added once.
+            device.compare(&case, "x", (&x, 0), &kernels::embed::twin(&ids, &table.values(), cols), exact);
+        }
+    }
+}
+
+pub fn column_power(device: &Device) {
+    let mut random = Random(8);
+    for format in WeightFormat::ALL {
+        for (rows, cols, rows_per_shard) in
+            device.thin(vec![(32, 32, 32), (96, 96, 64), (192, 192, 64), (576, 64, 576), (1536, 320, 512)])
+        {
+            let case = (format, rows, cols, rows_per_shard);
+            let tensor = Tensor::random(&mut random, format, rows, cols);
+            let weight = tensor.upload(device, Layout::Columns, rows_per_shard);
+            let power = device.output::<f32>(cols, 0);
+            device.run(&case, |recorder| kernels::column_power::record(recorder, &weight, &power));
+            let expected = kernels::column_power::twin(&tensor.values(), cols);
+            // Terms are positive, so relative errors carry over: of a fourth power (three products), of the sum, of a
+            // root and a square for every shard.
+            let shards = weight.shards.len() as f64;
+            let relative = 3.0 * EPS + summing(rows) + shards * (ROOT + EPS);
+            device.compare(&case, "power", (&power, 0), &expected, |i| relative * f64::from(expected[i]) + TINY);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Every variant of every shader: valid WGSL for naga and for tint, translatable for every backend, within the limits
+//! that WebGPU guarantees, and laid out as its kernel says. What a shader declares is read by naga, never retyped here.
+
+use naga::back::{hlsl, msl, spv};
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use secateur::format::{Layout, WeightFormat};
+use secateur::gpu::{Access, Kernel, ShaderSource, Substitution, Tier, resolve};
+use secateur::kernels::registry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What WebGPU guarantees of every device.
+const MAX_INVOCATIONS: u32 = 256;
+const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
+const MAX_STORAGE_BUFFERS: usize = 8;
+/// The group and binding of a kernel's parameters.
+const PARAMS: (u32, u32) = (1, 0);
+
+/// A kernel in one variant, with its text.
+struct Variant {
+    kernel: &'static Kernel,
+    substitution: Substitution,
+    text: String,
+}
+
+impl Variant {
+    fn name(&self) -> String {
+        let formats = self.substitution.weights.iter().map(|&decoder| {
+            let format = WeightFormat::ALL.into_iter().find(|format| {
+                [Layout::Rows, Layout::Columns].into_iter().any(|layout| format.decoder(layout) == decoder)
+            });
+            format.map_or("a decoder of no format", WeightFormat::name)
+        });
+        let formats: Vec<&str> = formats.collect();
+        format!("{} {formats:?} {:?}", self.kernel.source.name, self.substitution.numbers)
+    }
+
+    /// The parsed and validated shader.
+    fn module(&self) -> (Module, ModuleInfo) {
+        let module = naga::front::wgsl::parse_str(&self.text)
+            .unwrap_or_else(|error| panic!("{}: {}", self.name(), error.emit_to_string(&self.text)));
+        // Nothing that a browser has to be asked for: halves packed in words are in every WebGPU, though not in WebGL.
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{}: {}", self.name(), error.emit_to_string(&self.text)));
+        (module, info)
+    }
+}
+
+/// Every variant of both tiers, each text once.
+fn variants() -> Vec<Variant> {
+    let mut texts = BTreeSet::new();
+    let mut variants = Vec::new();
+    for (kernel, substitutions) in [Tier::Gpu, Tier::Software].into_iter().flat_map(registry) {
+        assert!(!substitutions.is_empty(), "{} has no variant", kernel.source.name);
+        for substitution in substitutions {
+            let text = resolve(kernel.source, &substitution).expect("shaders resolve");
+            if texts.insert(text.clone()) {
+                variants.push(Variant { kernel, substitution, text });
+            }
+        }
+    }
+    variants
+}
+
+fn shaders_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders")
+}
+
+/// Names of the WGSL files in a folder, and their contents.
+fn wgsl_files(folder: &Path) -> BTreeMap<String, String> {
+    let entries =
+        std::fs::read_dir(folder).expect("the folder of shaders").map(|entry| entry.expect("an entry").path());
+    let shaders = entries.filter(|path| path.extension().is_some_and(|extension| extension == "wgsl"));
+    let named = |path: PathBuf| {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).expect("a shader's text"))
+    };
+    shaders.map(named).collect()
+}
+
+#[test]
+fn every_variant_translates_for_every_backend() {
+    for variant in variants() {
+        let (module, info) = variant.module();
+        let fail = |backend: &str, error: &dyn std::error::Error| panic!("{} in {backend}: {error}", variant.name());
+        let entry = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".into() };
+        if let Err(error) = spv::write_vec(&module, &info, &spv::Options::default(), Some(&entry)) {
+            fail("SPIR-V", &error);
+        }
+        let options = msl::Options { lang_version: (2, 0), ..msl::Options::default() };
+        match msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
+            Err(error) => fail("MSL", &error),
+            Ok((_, translation)) => {
+                assert!(translation.entry_point_names.iter().all(Result::is_ok), "{}", variant.name())
+            }
+        }
+        let (options, pipeline, mut text) = (hlsl::Options::default(), hlsl::PipelineOptions::default(), String::new());
+        match hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None) {
+            Err(error) => fail("HLSL", &error),
+            Ok(reflection) => assert!(reflection.entry_point_names.iter().all(Result::is_ok), "{}", variant.name()),
+        }
+    }
+}
+
+#[test]
+fn tint_accepts_every_variant() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (index, variant) in variants().iter().enumerate() {
+        let path = folder.path().join(format!("{index}.wgsl"));
+        std::fs::write(&path, &variant.text).expect("a file");
+        // Writing WGSL again needs all of tint's validation, and is a format that every build of it has.
+        let output = match Command::new("tint").args(["--format", "wgsl"]).arg(&path).output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                eprintln!("tint is not installed: what browsers built on Dawn say of the shaders is not checked");
+                return;
+            }
+            output => output.expect("tint runs"),
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}:\n{said}", variant.name());
+    }
+}
+
+#[test]
+fn kernels_say_what_their_shaders_declare() {
+    for variant in variants() {
+        let (module, _) = variant.module();
+        let name = variant.name();
+        let mut storage = BTreeMap::new();
+        let mut params = None;
+        for (_, global) in module.global_variables.iter() {
+            let place = global.binding.map(|binding| (binding.group, binding.binding));
+            match (global.space, place) {
+                (AddressSpace::Storage { access }, Some((0, binding))) => {
+                    let write = access.contains(StorageAccess::STORE);
+                    storage.insert(binding as usize, if write { Access::Write } else { Access::Read });
+                }
+                (AddressSpace::Uniform, Some(PARAMS)) => params = Some(global.ty),
+                (AddressSpace::WorkGroup | AddressSpace::Private, None) => {}
+                (space, place) => panic!("{name}: a global in {space:?} at {place:?}"),
+            }
+        }
+        for (binding, access) in variant.kernel.bindings.iter().enumerate() {
+            match storage.remove(&binding) {
+                Some(found) => assert_eq!(found, *access, "{name}: access to binding {binding}"),
+                None => assert!(scaleless(&variant).contains(&binding), "{name} has no binding {binding}"),
+            }
+        }
+        assert!(storage.is_empty(), "{name} binds more than its kernel says: {storage:?}");
+
+        let params = params.unwrap_or_else(|| panic!("{name} has no parameters"));
+        let TypeInner::Struct { members, .. } = &module.types[params].inner else {
+            panic!("{name}: the parameters are no struct")
+        };
+        let found: Vec<(&str, u32)> =
+            members.iter().map(|member| (member.name.as_deref().unwrap_or(""), member.offset)).collect();
+        let expected: Vec<(&str, u32)> = variant.kernel.params.iter().copied().zip((0..).step_by(4)).collect();
+        assert_eq!(found, expected, "{name}: names and offsets of parameters");
+        for member in members {
+            let size = module.types[member.ty].inner.size(module.to_ctx());
+            assert_eq!(size, 4, "{name}: size of {:?}", member.name);
+        }
+    }
+}
+
+/// Bindings that a variant's formats leave free: the scales of floats.
+fn scaleless(variant: &Variant) -> Vec<usize> {
+    let directives = variant.kernel.source.text.lines().filter_map(|line| line.strip_prefix("#weights "));
+    let quants = directives.map(|rest| rest.split(' ').next_back().and_then(|binding| binding.parse::<usize>().ok()));
+    let weights = quants.map(|binding| binding.expect("a binding")).zip(&variant.substitution.weights);
+    weights.filter(|(_, decoder)| !decoder.contains("@S")).map(|(binding, _)| binding + 1).collect()
+}
+
+#[test]
+fn every_variant_fits_any_webgpu_device() {
+    for variant in variants() {
+        let (module, _) = variant.module();
+        let name = variant.name();
+        let [entry] = &module.entry_points[..] else { panic!("{name} has {} entry points", module.entry_points.len()) };
+        assert_eq!((entry.name.as_str(), entry.stage), ("main", ShaderStage::Compute), "{name}");
+        let invocations: u32 = entry.workgroup_size.iter().product();
+        assert!(invocations <= MAX_INVOCATIONS, "{name}: a workgroup of {invocations}");
+
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).expect("a layout");
+        let shared = module.global_variables.iter().filter(|(_, global)| global.space == AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, global)| layouter[global.ty].size.next_multiple_of(16)).sum();
+        assert!(bytes <= MAX_WORKGROUP_BYTES, "{name}: {bytes} bytes of workgroup memory");
+
+        let buffers = variant.kernel.bindings.len();
+        assert!(buffers <= MAX_STORAGE_BUFFERS, "{name}: {buffers} storage buffers");
+    }
+}
+
+#[test]
+fn the_registry_and_the_folder_hold_the_same_shaders() {
+    let files = wgsl_files(&shaders_folder());
+    for tier in [Tier::Gpu, Tier::Software] {
+        let kernels: Vec<ShaderSource> = registry(tier).iter().map(|(kernel, _)| kernel.source).collect();
+        let registered: BTreeMap<String, String> =
+            kernels.iter().map(|source| (source.name.to_string(), source.text.to_string())).collect();
+        assert_eq!(registered.len(), kernels.len(), "a kernel is registered twice");
+        let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&registered), names(&files), "registered kernels, and files under shaders/");
+        assert!(registered == files, "a kernel has the text of another file");
+    }
+}
+
+#[test]
+fn every_common_piece_is_used() {
+    let imports: BTreeSet<String> = (registry(Tier::Gpu).iter())
+        .flat_map(|(kernel, _)| kernel.source.text.lines().filter_map(|line| line.strip_prefix("#import ")))
+        .map(str::to_string)
+        .collect();
+    for (name, text) in wgsl_files(&shaders_folder().join("common")) {
+        let decodes = WeightFormat::ALL
+            .iter()
+            .any(|format| [Layout::Rows, Layout::Columns].into_iter().any(|layout| format.decoder(layout) == text));
+        assert!(decodes || imports.contains(&name), "nothing uses shaders/common/{name}.wgsl");
+    }
+}
+
+#[test]
+fn directives_without_a_meaning_are_named() {
+    let told = |text: &'static str| {
+        let source = ShaderSource { name: "made_up", text };
+        resolve(source, &Substitution::numbers(&[("LANES", 8)])).expect_err(text)
+    };
+    assert_eq!(told("#import nowhere"), "made_up: no shaders/common/nowhere.wgsl");
+    assert_eq!(told("#weights w 1"), "made_up: `#weights w 1` without a format");
+    assert_eq!(told("#weights w one"), "made_up: `#weights w one`");
+    assert_eq!(told("const L = ${LANES}u * ${MISSING}u;"), "made_up: nothing replaces `${MISSING}u;`");
+}
