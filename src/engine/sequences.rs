@@ -268,7 +268,7 @@ impl Sequences {
             self.choices += 1;
         } else if let Some(running) = self.running.clone() {
             forward(&mut rec, &engine.model, &work, &pass, &mut Watching(&running))?;
-            self.summed += rows;
+            self.summed += prompts.iter().map(Vec::len).sum::<usize>();
         } else {
             forward(&mut rec, &engine.model, &work, &pass, &mut Dense)?;
         }
@@ -328,7 +328,8 @@ impl Sequences {
             *length += 1;
             self.flops.add(config, plan, 1.0, *length as f64);
         }
-        if let Some((_, row)) = &mut self.step.work.window {
+        // Before the first choice no renewal wants these states.
+        if let Some((_, row)) = self.step.work.window.as_mut().filter(|_| pruned) {
             *row += 1;
         }
         let rows: Vec<usize> = (0..tokens.len()).collect();

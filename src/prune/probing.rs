@@ -244,7 +244,7 @@ impl Probing {
         (x, mask): (Rows<'_>, &Option<Arc<Mask>>),
         (h, width): (&Buffer, usize),
     ) -> Result<()> {
-        let (Some(ema), Some(mask)) = (self.ema, mask) else { return Ok(()) };
+        let (Some(ema), Some(mask), Some(history)) = (self.ema, mask, &self.history) else { return Ok(()) };
         let kept = mask.kept();
         let update = Update {
             samples: block.samples,
@@ -252,7 +252,7 @@ impl Probing {
             width,
             stride: stride(kept.count * kept.unit),
             mean: true,
-            collapsed: false,
+            collapsed: history.is_collapsed(),
             keep: ema,
             gain: 1.0 - ema,
         };

@@ -218,6 +218,11 @@ fn summing(rows: usize, width: usize, stride: usize) -> Update {
     Update { samples: rows, length: 1, width, stride, mean: false, collapsed: true, keep: 1.0, gain: 1.0 }
 }
 
+/// Every real token of a batch: padding stays out of the sums.
+fn watching(block: &Block<'_>, width: usize) -> Update {
+    Update { samples: block.samples, length: block.length, ..summing(0, width, stride(width)) }
+}
+
 /// Runs everything and adds it to the sums: a dense prompt is its own probe.
 pub struct Watching<'r>(pub &'r Running);
 
@@ -229,7 +234,7 @@ impl Selector for Watching<'_> {
     fn attended(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, mixed: Rows<'_>) -> Result<()> {
         let Some(sums) = self.0.sums_of_heads(block.layer) else { return Ok(()) };
         let width = block.weights.o.cols;
-        history_update::record(rec, mixed, None, None, sums, summing(block.length, width, stride(width)))
+        history_update::record(rec, mixed, None, Some(block.lengths), sums, watching(block, width))
     }
 
     fn channels(&mut self, _: &mut Recorder<'_>, _: &Block<'_>) -> Result<Option<Arc<Mask>>> {
@@ -239,7 +244,7 @@ impl Selector for Watching<'_> {
     fn activated(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, active: Rows<'_>) -> Result<()> {
         let Some(sums) = self.0.sums_of_channels(block.layer) else { return Ok(()) };
         let width = block.weights.down.cols;
-        history_update::record(rec, active, None, None, sums, summing(block.length, width, stride(width)))
+        history_update::record(rec, active, None, Some(block.lengths), sums, watching(block, width))
     }
 }
 
