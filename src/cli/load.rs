@@ -1,0 +1,106 @@
+//! From `--model` and `--device` to an engine that is ready.
+
+use super::options::ModelOptions;
+use super::progress::{Unit, bar};
+use anyhow::Result;
+use secateur::Error;
+use secateur::engine::Engine;
+use secateur::eval::report::{DeviceRecord, ModelRecord};
+use secateur::gpu::{Gpu, GpuOptions};
+use secateur::model::{ModelFiles, pull};
+use secateur::text::{ChatTemplate, Tokenizer};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A model's files, checked, with its text side. No device yet.
+pub struct Opened {
+    /// What the user named.
+    pub name: String,
+    /// The files.
+    pub files: ModelFiles,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// A model on a device.
+pub struct Loaded {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Seconds of opening the device and uploading the weights.
+    pub seconds: f64,
+}
+
+impl Opened {
+    /// Finds and opens the model.
+    pub fn open(options: &ModelOptions) -> Result<Opened> {
+        let path = pull::resolve(&options.model, &pull::models_dir()?)?;
+        let files = ModelFiles::open(&path)?;
+        let tokenizer = Tokenizer::new(&files.text)?;
+        Ok(Opened { name: options.model.clone(), files, tokenizer })
+    }
+
+    /// The model's chat template.
+    pub fn template(&self) -> Result<ChatTemplate> {
+        Ok(ChatTemplate::new(&self.files.text, &self.tokenizer)?)
+    }
+
+    /// Opens the device and uploads the weights.
+    pub fn load(&self, options: &ModelOptions) -> Result<Loaded> {
+        let started = Instant::now();
+        let gpu = Gpu::open(&GpuOptions { adapter: options.device.clone(), ..GpuOptions::default() })?;
+        tracing::info!(adapter = gpu.info().name, backend = gpu.info().backend, "device opened");
+        let bar = bar(&format!("loading {}", self.name), 1000, Unit::Share);
+        let engine = Engine::load(gpu, &self.files, &mut |share| bar.set_position((share * 1000.0) as u64));
+        bar.finish_and_clear();
+        let (engine, seconds) = (engine?, started.elapsed().as_secs_f64());
+        tracing::info!(model = self.name, seconds, bytes = engine.gpu().allocated(), "model loaded");
+        Ok(Loaded { engine, seconds })
+    }
+
+    /// The record of this model; reads its files once to hash them.
+    pub fn record(&self) -> Result<ModelRecord> {
+        Ok(ModelRecord {
+            model: self.name.clone(),
+            model_sha256: self.files.sha256()?,
+            model_format: self.files.format_name(),
+        })
+    }
+
+    /// The context to run with: `asked`, or `wished` as far as the model was trained for it.
+    pub fn context(&self, asked: Option<usize>, wished: usize) -> Result<usize> {
+        let trained = self.files.config.max_position_embeddings;
+        match asked {
+            None => Ok(wished.clamp(1, trained)),
+            Some(context) if (1..=trained).contains(&context) => Ok(context),
+            Some(context) => {
+                let what =
+                    format!("--context is {context}; the model was trained on {trained} tokens: use 1 to {trained}");
+                Err(Error::Setting(what).into())
+            }
+        }
+    }
+
+    /// Refuses a prompt that a context cannot hold, before anything is loaded.
+    pub fn check_prompt(&self, prompt_tokens: usize, context: usize) -> Result<()> {
+        let trained = self.files.config.max_position_embeddings;
+        match prompt_tokens {
+            0 => Err(Error::Setting("the prompt is empty".into()).into()),
+            tokens if tokens > context => Err(Error::PromptTooLong { prompt_tokens, context, trained }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Loaded {
+    /// The record of this device.
+    pub fn record(&self) -> DeviceRecord {
+        let (gpu, info) = (self.engine.gpu(), self.engine.gpu().info());
+        DeviceRecord {
+            adapter: info.name.clone(),
+            backend: info.backend.clone(),
+            driver: info.driver.clone(),
+            max_binding_bytes: gpu.max_binding(),
+            max_buffer_bytes: info.max_buffer_bytes,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line: arguments and wiring, one file a subcommand.
+//!
+//! Invariants: stdout carries results only, everything else goes to stderr; whatever a user can get wrong is found
+//! before anything long starts, and is said in one line behind `error:`; the exit code is 2 for the user's fault, 1 for
+//! ours.
+
+mod answer;
+mod bench;
+mod chat;
+mod devices;
+mod eval;
+mod generate;
+mod info;
+mod input;
+mod interrupt;
+mod load;
+mod options;
+mod output;
+mod progress;
+mod pull;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use secateur::Error;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// A LLaMA that prunes itself while it talks: Probe Pruning on any GPU through WebGPU.
+///
+/// Without a command: chat.
+#[derive(Debug, Parser)]
+#[command(name = "secateur", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `secateur=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SECATEUR_LOG", default_value = "warn")]
+    log: String,
+    /// Log as JSON lines
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Download a model of the catalogue
+    Pull(pull::PullArgs),
+    /// Talk with a model in the terminal
+    ///
+    /// Prunes at 0.1 while it answers, unless --ratio or --method say otherwise. Lines come from stdin where that is no
+    /// terminal; stdout then holds the answers alone.
+    Chat(chat::ChatArgs),
+    /// Answer one prompt
+    ///
+    /// Runs dense unless --ratio or --method is given.
+    Generate(generate::GenerateArgs),
+    /// Measure quality on data
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
+    /// Measure speed, dense and pruned
+    ///
+    /// Prompt and answer are made-up tokens: speed does not depend on them. Pruned runs prune prompt and answer, so
+    /// that both are measured.
+    Bench(bench::BenchArgs),
+    /// Describe a model, and what pruning would remove from it
+    Info(info::InfoArgs),
+    /// List the GPUs
+    Devices(devices::DevicesArgs),
+}
+
+/// Parses the arguments, runs the command, reports its error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    start_logging(&cli.log, cli.log_json)?;
+    match cli.command {
+        None => chat::run(chat::ChatArgs::defaults()),
+        Some(Command::Pull(args)) => pull::run(&args),
+        Some(Command::Chat(args)) => chat::run(args),
+        Some(Command::Generate(args)) => generate::run(&args),
+        Some(Command::Eval(command)) => eval::run(&command),
+        Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Info(args)) => info::run(&args),
+        Some(Command::Devices(args)) => devices::run(&args),
+    }
+}
+
+fn start_logging(filter: &str, json: bool) -> Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Error::Setting(format!("--log is `{filter}`, which is no level and no filter: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init()
+    } else {
+        builder.init()
+    }
+    Ok(())
+}
+
+/// Says what went wrong; the exit code follows from whose fault it is.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    // Whoever read our output has seen enough (`secateur generate | head`).
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    output::say(&format!("error: {}", message(error)));
+    ExitCode::from(exit_code(error))
+}
+
+/// 2 for what the user can mend, 1 for everything else.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let user = error.chain().find_map(|cause| cause.downcast_ref::<Error>()).is_some_and(Error::is_user_fault);
+    if user { 2 } else { 1 }
+}
+
+/// The causes in one line, leaving out those that the one before has told already.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_exit_code_says_whose_fault_it_is() {
+        let code = |error: Error| exit_code(&anyhow::Error::from(error).context("while loading"));
+        assert_eq!(code(Error::Setting("--ratio is 2".into())), 2);
+        assert_eq!(code(Error::Device("lost".into())), 1);
+        assert_eq!(exit_code(&anyhow::anyhow!("something else")), 1);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let io = std::io::Error::other("no space");
+        let error = anyhow::Error::from(Error::io("write", "x.json")(io)).context("saving the chat");
+        assert_eq!(message(&error), "saving the chat: cannot write x.json: no space");
+    }
+}

@@ -1,0 +1,239 @@
+//! Options that commands share, and what they mean together.
+
+use super::output::note;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use secateur::Error;
+use secateur::config::{Method, PruneConfig, PrunePhases, SamplingConfig};
+
+/// The ratio where a method is named without one.
+pub const DEFAULT_RATIO: f64 = 0.1;
+
+/// Which model, on which device.
+#[derive(Debug, Clone, Args)]
+pub struct ModelOptions {
+    /// A GGUF file, a Hugging Face folder, or the name of a pulled model
+    #[arg(long, short, value_name = "MODEL", env = "SECATEUR_MODEL", default_value = "smollm2-135m")]
+    pub model: String,
+    /// Part of a GPU's name, or its number in `secateur devices`
+    #[arg(long, value_name = "NAME", env = "SECATEUR_DEVICE")]
+    pub device: Option<String>,
+}
+
+/// Names of methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MethodName {
+    /// Every unit
+    Dense,
+    /// Probe every token and sample: the upper bound of probing
+    FullBatch,
+    /// Probe Pruning
+    Pp,
+}
+
+/// Names of phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Phase {
+    /// The prompt, or the evaluated batch
+    Prefill,
+    /// The answer
+    Decode,
+}
+
+/// What to prune.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Pruning")]
+pub struct PruneOptions {
+    /// Which units are computed; `pp` where only a ratio is given
+    #[arg(long, value_enum)]
+    pub method: Option<MethodName>,
+    /// Wished mean pruning ratio, in [0, 1); 0.1 where only a method is given
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub ratio: Option<f64>,
+    /// When to prune [default: decode; `eval` always prunes the batch, which is a prefill]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PHASES")]
+    pub prune: Option<Vec<Phase>>,
+    #[command(flatten)]
+    pub probe: ProbeOptions,
+}
+
+/// How the choice of units is made.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Pruning")]
+pub struct ProbeOptions {
+    /// Share of the tokens that a probe runs, in (0, 1] [default: 0.5]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub probe_tokens: Option<f64>,
+    /// Share of the samples that a probe runs, in (0, 1] [default: 0.05]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub probe_samples: Option<f64>,
+    /// While decoding, choose anew every N tokens; 0 = never [default: 16]
+    #[arg(long, value_name = "N")]
+    pub reprobe_every: Option<usize>,
+    /// Kept channels are a multiple of this [default: 64]
+    #[arg(long, value_name = "CHANNELS")]
+    pub tile: Option<usize>,
+    /// The first layers that are never pruned [default: 3]
+    #[arg(long, value_name = "LAYERS")]
+    pub dense_layers: Option<usize>,
+    /// Weight of the old history in its running mean, in [0, 1] [default: 0.99]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    pub ema: Option<f32>,
+}
+
+/// How the next token is drawn.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingOptions {
+    /// Divides the logits; 0 = always the likeliest token [default: 0; chat: 0.2]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Draw among the K likeliest tokens; 0 = all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest tokens that reach this probability together [default: 0.95]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+    /// Leave out tokens less likely than this share of the likeliest [default: 0.05]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+    /// Makes tokens of the answer so far less likely; 1 = off [default: 1; chat: 1.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+    /// How many of the answer's last tokens are made less likely [default: 64]
+    #[arg(long, value_name = "N")]
+    pub repetition_window: Option<usize>,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Method {
+        match name {
+            MethodName::Dense => Method::Dense,
+            MethodName::FullBatch => Method::FullBatch,
+            MethodName::Pp => Method::Pp,
+        }
+    }
+}
+
+impl PruneOptions {
+    /// The settings these options ask for; `default` is the method where neither method nor ratio is given.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value outside its range.
+    pub fn config(&self, default: Method) -> Result<PruneConfig> {
+        let method = match (self.method, self.ratio) {
+            (Some(method), _) => method.into(),
+            (None, Some(0.0)) => Method::Dense,
+            (None, Some(_)) => Method::Pp,
+            (None, None) => default,
+        };
+        let ratio = self.ratio.unwrap_or(if method == Method::Dense { 0.0 } else { DEFAULT_RATIO });
+        let mut config = self.probe.config();
+        (config.method, config.ratio) = (method, ratio);
+        if let Some(phases) = &self.prune {
+            let has = |phase| phases.contains(&phase);
+            config.phases = PrunePhases { prefill: has(Phase::Prefill), decode: has(Phase::Decode) };
+        }
+        config.validate()?;
+        if method == Method::Dense && ratio > 0.0 {
+            note(&format!("--method dense prunes nothing: --ratio {ratio} has no effect"));
+            config.ratio = 0.0;
+        }
+        Ok(config)
+    }
+
+    /// The settings for whole batches, which are prefills.
+    ///
+    /// # Errors
+    /// As [`PruneOptions::config`], and where `--prune` asks for anything else.
+    pub fn batch_config(&self, default: Method) -> Result<PruneConfig> {
+        if self.prune.as_ref().is_some_and(|phases| phases.as_slice() != [Phase::Prefill]) {
+            return Err(
+                Error::Setting("an evaluated batch is a prefill: --prune can only be `prefill` here".into()).into()
+            );
+        }
+        let mut config = self.config(default)?;
+        config.phases = PrunePhases { prefill: true, decode: false };
+        Ok(config)
+    }
+}
+
+impl ProbeOptions {
+    /// Settings with these options and no pruning; not validated.
+    pub fn config(&self) -> PruneConfig {
+        let base = PruneConfig::default();
+        PruneConfig {
+            probe_tokens: self.probe_tokens.unwrap_or(base.probe_tokens),
+            probe_samples: self.probe_samples.unwrap_or(base.probe_samples),
+            reprobe_every: self.reprobe_every.unwrap_or(base.reprobe_every),
+            tile: self.tile.unwrap_or(base.tile),
+            dense_layers: self.dense_layers.unwrap_or(base.dense_layers),
+            ema: self.ema.unwrap_or(base.ema),
+            ..base
+        }
+    }
+}
+
+impl SamplingOptions {
+    /// These options over `base`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value outside its range.
+    pub fn config(&self, base: SamplingConfig) -> Result<SamplingConfig> {
+        let config = SamplingConfig {
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
+            repetition_window: self.repetition_window.unwrap_or(base.repetition_window),
+            seed: base.seed,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        prune: PruneOptions,
+    }
+
+    fn config(line: &str, default: Method) -> Result<PruneConfig> {
+        let words = std::iter::once("x").chain(line.split_whitespace());
+        Line::try_parse_from(words)?.prune.config(default)
+    }
+
+    #[test]
+    fn a_ratio_alone_means_probe_pruning_and_a_method_alone_the_default_ratio() {
+        let of = |line: &str, default| config(line, default).map(|c| (c.method, c.ratio)).unwrap();
+        assert_eq!(of("", Method::Dense), (Method::Dense, 0.0));
+        assert_eq!(of("", Method::Pp), (Method::Pp, DEFAULT_RATIO));
+        assert_eq!(of("--ratio 0.3", Method::Dense), (Method::Pp, 0.3));
+        assert_eq!(of("--ratio 0", Method::Pp), (Method::Dense, 0.0));
+        assert_eq!(of("--method full-batch", Method::Dense), (Method::FullBatch, DEFAULT_RATIO));
+        assert_eq!(of("--method dense --ratio 0.3", Method::Pp), (Method::Dense, 0.0));
+    }
+
+    #[test]
+    fn ratios_outside_their_range_are_refused() {
+        for ratio in ["1.0", "1.5", "-0.1", "NaN", "inf"] {
+            let error = config(&format!("--ratio {ratio}"), Method::Dense).unwrap_err();
+            assert!(error.downcast_ref::<Error>().is_some_and(Error::is_user_fault), "{ratio}: {error}");
+        }
+    }
+
+    #[test]
+    fn phases_are_a_list() {
+        let phases = |line: &str| config(line, Method::Pp).unwrap().phases;
+        assert_eq!(phases(""), PrunePhases { prefill: false, decode: true });
+        assert_eq!(phases("--prune prefill"), PrunePhases { prefill: true, decode: false });
+        assert_eq!(phases("--prune prefill,decode"), PrunePhases { prefill: true, decode: true });
+    }
+}

@@ -1,0 +1,191 @@
+//! The record of an evaluation, as it is printed and written: one flat object of stable names.
+
+use super::data::{Chunks, TextData};
+use super::perplexity::{HistoryKind, Outcome, PerplexityOptions};
+use crate::config::{Method, PruneConfig};
+use serde::{Deserialize, Serialize};
+
+/// The device that a run used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// The driver's name of the device.
+    pub adapter: String,
+    /// "Vulkan", "Metal" or "Dx12".
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// Largest storage binding used, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+}
+
+/// The model that a run used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// What the user named.
+    pub model: String,
+    /// SHA-256 of the model's file (of a folder: of its list of hashes).
+    pub model_sha256: String,
+    /// Format of the file.
+    pub model_format: String,
+}
+
+/// The calibration of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationRecord {
+    /// The file.
+    pub data: String,
+    /// SHA-256 of the whole file.
+    pub data_sha256: String,
+    /// Chunks run, each of the run's `seq_len`.
+    pub samples: usize,
+}
+
+/// A perplexity and everything it depends on. Floating-point operations are those of the transformer layers of all
+/// scored batches, a multiplication and an addition as two; embedding, output head and calibration are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityReport {
+    /// `exp(nll)`, per token of this model's vocabulary.
+    pub perplexity: f64,
+    /// Mean negative log likelihood of the scored tokens, in nats.
+    pub nll: f64,
+    /// Scored tokens: all but the first of every chunk.
+    pub tokens: usize,
+    /// Batches run.
+    pub batches: usize,
+    /// Batches asked for.
+    pub batches_asked: usize,
+    /// Chunks run.
+    pub chunks: usize,
+    /// Tokens of a chunk.
+    pub seq_len: usize,
+    /// Tokens from the start of one chunk to the start of the next.
+    pub stride: usize,
+    /// Whether a special token opens each chunk.
+    pub bos: bool,
+    /// Chunks of a full batch.
+    pub batch: usize,
+    /// Which units were computed.
+    pub method: Method,
+    /// Wished mean pruning ratio.
+    pub ratio: f64,
+    /// Ratio that each pruned layer uses, so that the wished one is the mean.
+    pub layer_ratio: f64,
+    /// Kept MLP channels by layer.
+    pub kept_mlp: Vec<usize>,
+    /// Kept query heads by layer.
+    pub kept_heads: Vec<usize>,
+    /// What was computed, probes included.
+    pub flops: f64,
+    /// What a dense run computes.
+    pub flops_dense: f64,
+    /// The probes' part of `flops`.
+    pub flops_probe: f64,
+    /// Samples of a full batch's probe; 0 where nothing is probed.
+    pub probe_samples: usize,
+    /// Tokens of each; 0 where nothing is probed.
+    pub probe_tokens: usize,
+    /// What Probe Pruning remembers; `null` for other methods.
+    pub history: Option<HistoryKind>,
+    /// What filled the history before the first batch.
+    pub calibration: Option<CalibrationRecord>,
+    /// All settings of pruning.
+    pub prune: PruneConfig,
+    /// Seconds of the scored batches; the first run on a machine compiles its shaders in the first batch.
+    pub seconds: f64,
+    /// The same by batch.
+    pub seconds_by_batch: Vec<f64>,
+    /// Seconds of opening the device and uploading the model.
+    pub seconds_load: f64,
+    /// Seconds of the calibration.
+    pub seconds_calibration: f64,
+    /// `tokens / seconds`.
+    pub tokens_per_second: f64,
+    /// The model.
+    #[serde(flatten)]
+    pub model: ModelRecord,
+    /// The data file.
+    pub data: String,
+    /// SHA-256 of the whole data file.
+    pub data_sha256: String,
+    /// Characters of it that were used.
+    pub data_chars: usize,
+    /// Tokens of those characters.
+    pub data_tokens: usize,
+    /// The device.
+    #[serde(flatten)]
+    pub device: DeviceRecord,
+    /// The seed given; nothing in this run is drawn at random.
+    pub seed: u64,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// What a run was asked for and on what, beside its options and outcome.
+pub struct Circumstances {
+    /// The model.
+    pub model: ModelRecord,
+    /// The device.
+    pub device: DeviceRecord,
+    /// The calibration, where there was one.
+    pub calibration: Option<CalibrationRecord>,
+    /// Batches asked for.
+    pub batches_asked: usize,
+    /// Seconds of opening the device and uploading the model.
+    pub seconds_load: f64,
+    /// The seed given.
+    pub seed: u64,
+}
+
+impl PerplexityReport {
+    /// Puts the record together.
+    pub fn new(
+        options: &PerplexityOptions,
+        outcome: &Outcome,
+        (data, chunks): (&TextData, &Chunks),
+        circumstances: Circumstances,
+    ) -> PerplexityReport {
+        let Circumstances { model, device, calibration, batches_asked, seconds_load, seed } = circumstances;
+        let remembers = options.prune.method == Method::Pp && outcome.plan.prunes();
+        let seconds = outcome.seconds();
+        PerplexityReport {
+            perplexity: outcome.perplexity(),
+            nll: outcome.nll,
+            tokens: outcome.tokens,
+            batches: outcome.batches,
+            batches_asked,
+            chunks: outcome.chunks,
+            seq_len: options.seq_len,
+            stride: options.seq_len,
+            bos: false,
+            batch: options.batch,
+            method: options.prune.method,
+            ratio: options.prune.ratio,
+            layer_ratio: outcome.plan.layer_ratio,
+            kept_mlp: outcome.plan.layers.iter().map(|layer| layer.channels).collect(),
+            kept_heads: outcome.plan.layers.iter().map(|layer| layer.heads).collect(),
+            flops: outcome.flops.pass + outcome.flops.probe,
+            flops_dense: outcome.flops.dense,
+            flops_probe: outcome.flops.probe,
+            probe_samples: outcome.probe.map_or(0, |probe| probe.samples),
+            probe_tokens: outcome.probe.map_or(0, |probe| probe.tokens),
+            history: remembers.then_some(options.history),
+            calibration,
+            prune: options.prune.clone(),
+            seconds,
+            seconds_by_batch: outcome.seconds_by_batch.clone(),
+            seconds_load,
+            seconds_calibration: outcome.seconds_calibration,
+            tokens_per_second: if seconds > 0.0 { outcome.tokens as f64 / seconds } else { 0.0 },
+            model,
+            data: data.path.display().to_string(),
+            data_sha256: data.sha256.clone(),
+            data_chars: data.text.chars().count(),
+            data_tokens: chunks.tokens,
+            device,
+            seed,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+}
