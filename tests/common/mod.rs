@@ -2,7 +2,9 @@
 // Each binary compiles all of it and uses a part.
 #![allow(dead_code)]
 
+pub mod device;
 pub mod gguf_writer;
 pub mod quantise;
+pub mod reference;
 pub mod tiny_model;
 pub mod tiny_vocabulary;

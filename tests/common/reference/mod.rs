@@ -1,0 +1,354 @@
+//! A naive LLaMA on the CPU, for models small enough: plain loops over 64-bit floats, so that a difference to the engine
+//! is the engine's rounding alone. It shares no code with `src/`, knows no padding (samples have their own lengths), and
+//! computes every unit always: pruning sets what was dropped to zero before `o_proj` and `down_proj`.
+
+pub mod chat;
+pub mod probing;
+
+use secateur::config::{ModelConfig, RopeLayout, RopeScaling};
+use secateur::format::WeightFormat;
+use secateur::model::{LayerTensor, ModelFiles, TensorRole};
+use std::collections::BTreeMap;
+
+/// The two halves of a layer, each with its own kind of prunable unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Half {
+    /// Units are query heads; the ranked input is that of `o_proj`.
+    Attention,
+    /// Units are channels; the ranked input is that of `down_proj`.
+    Mlp,
+}
+
+/// A place where units are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    pub layer: usize,
+    pub half: Half,
+}
+
+/// Kept units by site, ascending; a site that is missing keeps all.
+pub type Masks = BTreeMap<Site, Vec<u32>>;
+
+/// What a method sees before a half runs, by sample.
+pub struct Before<'a> {
+    /// Residual stream, `[tokens][H]`.
+    pub residual: &'a [Vec<f64>],
+    /// Normed state, `[tokens][H]`.
+    pub normed: &'a [Vec<f64>],
+    /// Position of the first token.
+    pub first: &'a [usize],
+}
+
+/// A way of choosing units.
+pub trait Method {
+    /// The units that this half keeps; `None` = all.
+    fn choose(&mut self, model: &Reference, site: Site, before: &Before<'_>) -> Option<Vec<u32>>;
+
+    /// Shows the ranked input of every unit, dropped ones too, by sample `[tokens][width]`.
+    fn ran(&mut self, _site: Site, _inputs: &[Vec<f64>], _kept: Option<&[u32]>) {}
+}
+
+impl Method for Masks {
+    fn choose(&mut self, _: &Reference, site: Site, _: &Before<'_>) -> Option<Vec<u32>> {
+        self.get(&site).cloned()
+    }
+}
+
+/// Keys (turned) and values of one sequence in one layer, `[tokens][K*d]`.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    k: Vec<f64>,
+    v: Vec<f64>,
+}
+
+/// A sequence so far: what attention remembers, by layer.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    past: Vec<Past>,
+    pub length: usize,
+}
+
+/// What a run saw: `[layer][sample]`, each a matrix with a row a token.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// Residual stream entering the layer.
+    pub entering: Vec<Vec<Vec<f64>>>,
+    /// Input of `o_proj`.
+    pub mixed: Vec<Vec<Vec<f64>>>,
+    /// Input of `down_proj`.
+    pub active: Vec<Vec<Vec<f64>>>,
+    /// By sample: the residual stream after the last layer.
+    pub last: Vec<Vec<f64>>,
+}
+
+/// Weights of a layer, as in the file: `[out][in]`.
+struct Layer {
+    attention_norm: Vec<f64>,
+    q: Vec<f64>,
+    k: Vec<f64>,
+    v: Vec<f64>,
+    o: Vec<f64>,
+    mlp_norm: Vec<f64>,
+    gate: Vec<f64>,
+    up: Vec<f64>,
+    down: Vec<f64>,
+}
+
+/// The model.
+pub struct Reference {
+    pub config: ModelConfig,
+    embedding: Vec<f64>,
+    output: Option<Vec<f64>>,
+    output_norm: Vec<f64>,
+    layers: Vec<Layer>,
+    frequencies: Vec<f64>,
+}
+
+impl Reference {
+    /// Reads every weight as the file's bytes say.
+    pub fn new(files: &ModelFiles) -> Reference {
+        let config = files.config.clone();
+        let read = |role: TensorRole| -> Vec<f64> {
+            let view = files.tensor(role).expect("a tensor of a whole model");
+            let format = WeightFormat::by_name(view.kind.name()).expect("a type with kernels");
+            format.dequantise(view.bytes).into_iter().map(f64::from).collect()
+        };
+        let layer = |index: usize| {
+            let read = |tensor| read(TensorRole::Layer(index, tensor));
+            Layer {
+                attention_norm: read(LayerTensor::AttentionNorm),
+                q: read(LayerTensor::Q),
+                k: read(LayerTensor::K),
+                v: read(LayerTensor::V),
+                o: read(LayerTensor::O),
+                mlp_norm: read(LayerTensor::MlpNorm),
+                gate: read(LayerTensor::Gate),
+                up: read(LayerTensor::Up),
+                down: read(LayerTensor::Down),
+            }
+        };
+        Reference {
+            embedding: read(TensorRole::TokenEmbedding),
+            output: (!config.tie_word_embeddings).then(|| read(TensorRole::Output)),
+            output_norm: read(TensorRole::OutputNorm),
+            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            frequencies: frequencies(&config),
+            config,
+        }
+    }
+
+    /// A sequence without tokens.
+    pub fn empty(&self) -> Stream {
+        Stream { past: vec![Past::default(); self.layers.len()], length: 0 }
+    }
+
+    /// Width of a half's ranked input, and the columns of one of its units.
+    pub fn widths(&self, half: Half) -> (usize, usize) {
+        match half {
+            Half::Attention => (self.config.num_attention_heads * self.config.head_dim, self.config.head_dim),
+            Half::Mlp => (self.config.intermediate_size, 1),
+        }
+    }
+
+    /// The weight behind a half's ranked input, `[H][width]`.
+    pub fn reader(&self, site: Site) -> &[f64] {
+        match site.half {
+            Half::Attention => &self.layers[site.layer].o,
+            Half::Mlp => &self.layers[site.layer].down,
+        }
+    }
+
+    /// Appends `batch[i]` to `streams[i]`, layer by layer over the whole batch.
+    pub fn run(&self, streams: &mut [Stream], batch: &[Vec<u32>], method: &mut dyn Method) -> Run {
+        let hidden = self.config.hidden_size;
+        let row = |&id: &u32| &self.embedding[id as usize * hidden..][..hidden];
+        let mut x: Vec<Vec<f64>> = batch.iter().map(|ids| ids.iter().flat_map(row).copied().collect()).collect();
+        let first: Vec<usize> = streams.iter().map(|stream| stream.length).collect();
+        let mut run = Run::default();
+        for (layer, weights) in self.layers.iter().enumerate() {
+            run.entering.push(x.clone());
+            for half in [Half::Attention, Half::Mlp] {
+                let site = Site { layer, half };
+                let scale = if half == Half::Attention { &weights.attention_norm } else { &weights.mlp_norm };
+                let normed: Vec<Vec<f64>> = x.iter().map(|x| self.norm(x, scale)).collect();
+                let kept = method.choose(self, site, &Before { residual: &x, normed: &normed, first: &first });
+                let inputs: Vec<Vec<f64>> = normed
+                    .iter()
+                    .zip(streams.iter_mut())
+                    .map(|(normed, stream)| {
+                        let positions: Vec<usize> = (stream.length..stream.length + normed.len() / hidden).collect();
+                        self.ranked_input(site, normed, &positions, &mut stream.past[layer])
+                    })
+                    .collect();
+                method.ran(site, &inputs, kept.as_deref());
+                for (x, input) in x.iter_mut().zip(&inputs) {
+                    self.add_projection(site, x, input, kept.as_deref());
+                }
+                match half {
+                    Half::Attention => run.mixed.push(inputs),
+                    Half::Mlp => run.active.push(inputs),
+                }
+            }
+        }
+        for (stream, ids) in streams.iter_mut().zip(batch) {
+            stream.length += ids.len();
+        }
+        run.last = x;
+        run
+    }
+
+    /// Runs a batch of new sequences.
+    pub fn run_batch(&self, batch: &[Vec<u32>], method: &mut dyn Method) -> Run {
+        self.run(&mut vec![self.empty(); batch.len()], batch, method)
+    }
+
+    /// Logits of every row of a residual stream after the last layer: `[tokens][vocab]`.
+    pub fn logits(&self, last: &[f64]) -> Vec<Vec<f64>> {
+        let hidden = self.config.hidden_size;
+        let head = self.output.as_ref().unwrap_or(&self.embedding);
+        self.norm(last, &self.output_norm).chunks_exact(hidden).map(|row| product(head, row)).collect()
+    }
+
+    /// Logits of the last row.
+    pub fn last_logits(&self, last: &[f64]) -> Vec<f64> {
+        self.logits(&last[last.len() - self.config.hidden_size..]).remove(0)
+    }
+
+    /// `-log p` of tokens 1.. of a sample, in nats.
+    pub fn nll(&self, ids: &[u32], last: &[f64]) -> Vec<f64> {
+        let of = |(logits, &target): (Vec<f64>, &u32)| {
+            let top = logits.iter().copied().fold(f64::MIN, f64::max);
+            let total: f64 = logits.iter().map(|logit| (logit - top).exp()).sum();
+            total.ln() + top - logits[target as usize]
+        };
+        self.logits(last).into_iter().zip(&ids[1..]).map(of).collect()
+    }
+
+    /// Everything of a half up to its ranked input, for normed rows at their own positions; attention sees `past`, the
+    /// rows before, and the row itself.
+    pub fn ranked_input(&self, site: Site, normed: &[f64], positions: &[usize], past: &mut Past) -> Vec<f64> {
+        let rows = normed.chunks_exact(self.config.hidden_size);
+        let weights = &self.layers[site.layer];
+        match site.half {
+            Half::Attention => {
+                rows.zip(positions).flat_map(|(row, &position)| self.mix(weights, row, position, past)).collect()
+            }
+            Half::Mlp => rows
+                .flat_map(|row| {
+                    let (gate, up) = (product(&weights.gate, row), product(&weights.up, row));
+                    gate.into_iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
+                })
+                .collect(),
+        }
+    }
+
+    fn mix(&self, weights: &Layer, row: &[f64], position: usize, past: &mut Past) -> Vec<f64> {
+        let (d, kv_heads) = (self.config.head_dim, self.config.num_key_value_heads);
+        let (mut q, mut k) = (product(&weights.q, row), product(&weights.k, row));
+        self.turn(&mut q, position);
+        self.turn(&mut k, position);
+        past.k.extend(k);
+        past.v.extend(product(&weights.v, row));
+        let group = self.config.num_attention_heads / kv_heads;
+        let mut mixed = Vec::with_capacity(q.len());
+        for (head, q) in q.chunks_exact(d).enumerate() {
+            let at = |row: usize| (row * kv_heads + head / group) * d;
+            let slots = past.k.len() / (kv_heads * d);
+            let scores: Vec<f64> =
+                (0..slots).map(|slot| dot(q, &past.k[at(slot)..][..d]) / (d as f64).sqrt()).collect();
+            let top = scores.iter().copied().fold(f64::MIN, f64::max);
+            let shares: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
+            let total: f64 = shares.iter().sum();
+            let mut out = vec![0.0; d];
+            for (slot, share) in shares.iter().enumerate() {
+                out.iter_mut().zip(&past.v[at(slot)..][..d]).for_each(|(out, v)| *out += share / total * v);
+            }
+            mixed.extend(out);
+        }
+        mixed
+    }
+
+    /// Turns every head of one row by its position.
+    fn turn(&self, row: &mut [f64], position: usize) {
+        let half = self.config.head_dim / 2;
+        for head in row.chunks_exact_mut(self.config.head_dim) {
+            for (i, frequency) in self.frequencies.iter().enumerate() {
+                let (a, b) = match self.config.rope_layout {
+                    RopeLayout::Adjacent => (2 * i, 2 * i + 1),
+                    RopeLayout::Halves => (i, i + half),
+                };
+                let (sin, cos) = (position as f64 * frequency).sin_cos();
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+            }
+        }
+    }
+
+    /// RMS norm of every row.
+    fn norm(&self, x: &[f64], scale: &[f64]) -> Vec<f64> {
+        x.chunks_exact(scale.len())
+            .flat_map(|row| {
+                let mean = dot(row, row) / row.len() as f64;
+                let factor = 1.0 / (mean + f64::from(self.config.rms_norm_eps)).sqrt();
+                row.iter().zip(scale).map(move |(x, scale)| x * factor * scale)
+            })
+            .collect()
+    }
+
+    /// `x += W input`, where the units that are not kept count as zero.
+    fn add_projection(&self, site: Site, x: &mut [f64], input: &[f64], kept: Option<&[u32]>) {
+        let (width, unit) = self.widths(site.half);
+        for (x, input) in x.chunks_exact_mut(self.config.hidden_size).zip(input.chunks_exact(width)) {
+            let mut input = input.to_vec();
+            for (column, value) in input.iter_mut().enumerate() {
+                if kept.is_some_and(|kept| !kept.contains(&((column / unit) as u32))) {
+                    *value = 0.0;
+                }
+            }
+            x.iter_mut().zip(product(self.reader(site), &input)).for_each(|(x, y)| *x += y);
+        }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// `W x` of `w [out][x.len()]`.
+fn product(w: &[f64], x: &[f64]) -> Vec<f64> {
+    w.chunks_exact(x.len()).map(|row| dot(row, x)).collect()
+}
+
+/// Radians a position, after Hugging Face's `modeling_rope_utils`. Implementations hold them as 32-bit floats, so these
+/// are rounded to them.
+fn frequencies(config: &ModelConfig) -> Vec<f64> {
+    let d = config.head_dim as f64;
+    (0..config.head_dim / 2)
+        .map(|i| {
+            let base = f64::from(config.rope_theta).powf(-2.0 * i as f64 / d);
+            let scaled = match &config.rope_scaling {
+                None => base,
+                Some(RopeScaling::Linear { factor }) => base / f64::from(*factor),
+                Some(RopeScaling::Factors(factors)) => base / f64::from(factors[i]),
+                Some(RopeScaling::Llama3 {
+                    factor,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_max_position_embeddings,
+                }) => {
+                    let (low, high) = (f64::from(*low_freq_factor), f64::from(*high_freq_factor));
+                    let trained = f64::from(*original_max_position_embeddings);
+                    let wavelength = std::f64::consts::TAU / base;
+                    if wavelength < trained / high {
+                        base
+                    } else if wavelength > trained / low {
+                        base / f64::from(*factor)
+                    } else {
+                        let smooth = (trained / wavelength - low) / (high - low);
+                        (1.0 - smooth) * base / f64::from(*factor) + smooth * base
+                    }
+                }
+            };
+            f64::from(scaled as f32)
+        })
+        .collect()
+}

@@ -1,0 +1,226 @@
+//! Pruned decoding: frozen masks, masks from the prompt, masks renewed along the way.
+
+use super::{CLOSE, Kind, agree, calibrated, model, phases, read_masks, settings};
+use crate::common::device::{Random, assert_close, tiny, tolerance};
+use crate::common::reference::Masks;
+use crate::common::reference::chat::Chat;
+use crate::common::tiny_model::TinySpec;
+use secateur::config::{Method, PruneConfig};
+use secateur::engine::{SequenceOptions, Sequences};
+use secateur::model::TensorType;
+
+/// What is appended: a prompt for every sequence, or so many tokens one after another.
+#[derive(Debug, Clone)]
+enum Turn {
+    Prompts(Vec<usize>),
+    Answer(usize),
+}
+use Turn::{Answer, Prompts};
+
+/// Runs turns through engine and reference: masks and logits after every token. Returns the masks that were compared,
+/// `false` where a margin was too small to tell and the case was left.
+fn converse(spec: &TinySpec, prune: &PruneConfig, kind: Kind, turns: &[Turn]) -> (usize, bool) {
+    let (engine, reference) = tiny(spec);
+    let samples = match &turns[0] {
+        Prompts(lengths) => lengths.len(),
+        Answer(_) => 1,
+    };
+    let (found, exact) = calibrated(&engine, &reference, kind).unzip();
+    let options = SequenceOptions { samples, context: 120, prune: prune.clone(), history: found };
+    let mut sequences = Sequences::new(&engine, options).unwrap();
+    let mut chat = Chat::new(&reference, prune, exact, samples);
+    let mut random = Random(spec.seed);
+    let (allowed, mut compared, mut step) = (tolerance(engine.config(), 120), 0, 0);
+    for turn in turns {
+        let count = if let Answer(count) = turn { *count } else { 1 };
+        for _ in 0..count {
+            let case = format!("{spec:?}, {prune:?}, {kind:?}, {turns:?}, call {step}");
+            step += 1;
+            let choices = chat.choices;
+            let (logits, exact) = match turn {
+                Prompts(lengths) => {
+                    let prompts = random.batch(lengths, spec.vocab);
+                    (sequences.prefill(&prompts).unwrap(), chat.prefill(&prompts))
+                }
+                Answer(_) => {
+                    let ids = random.ids(samples, spec.vocab);
+                    (sequences.step(&ids).unwrap(), chat.step(&ids))
+                }
+            };
+            assert_eq!(sequences.choices(), chat.choices, "{case}: choices");
+            if chat.choices > choices {
+                let masks = read_masks(engine.gpu(), sequences.masks());
+                assert_eq!(masks.len(), chat.masks.len(), "{case}: sites");
+                for (site, units) in &masks {
+                    compared += 1;
+                    if !agree("kept units", units, &chat.masks[site], chat.margins[site], &format!("{case}, {site:?}"))
+                    {
+                        return (compared, false);
+                    }
+                }
+            }
+            for (sample, (logits, exact)) in logits.iter().zip(&exact).enumerate() {
+                assert_close(logits, exact, allowed, &format!("{case}: logits of sequence {sample}"));
+            }
+        }
+    }
+    let lengths: Vec<usize> = chat.streams.iter().map(|stream| stream.length).collect();
+    assert_eq!(sequences.lengths(), lengths);
+    (compared, true)
+}
+
+fn converse_all(cases: &[(TinySpec, PruneConfig, Kind, Vec<Turn>)]) {
+    let results: Vec<_> = cases.iter().map(|(spec, prune, kind, turns)| converse(spec, prune, *kind, turns)).collect();
+    let unclear = results.iter().filter(|(_, same)| !same).count();
+    let compared: usize = results.iter().map(|(compared, _)| compared).sum();
+    println!("{compared} masks of {} cases, {unclear} left early (margins below {CLOSE})", cases.len());
+    assert!(unclear * 10 <= cases.len(), "{unclear} of {} cases had margins too small to tell", cases.len());
+    assert!(compared >= 4 * cases.len(), "{compared} masks are too few to mean anything");
+}
+
+fn decode(ratio: f64, every: usize) -> PruneConfig {
+    PruneConfig { phases: phases(false, true), reprobe_every: every, ..settings(ratio, 1, 8) }
+}
+
+fn both(ratio: f64, every: usize) -> PruneConfig {
+    PruneConfig { phases: phases(true, true), ..decode(ratio, every) }
+}
+
+#[test]
+fn a_dense_prompt_chooses_the_units_of_its_answer() {
+    converse_all(&[
+        (model(0, 50), decode(0.2, 0), Kind::None, vec![Prompts(vec![20]), Answer(12)]),
+        (model(1, 51), decode(0.4, 0), Kind::Collapsed, vec![Prompts(vec![2]), Answer(12)]),
+        (model(2, 52), decode(0.6, 0), Kind::Collapsed, vec![Prompts(vec![70]), Answer(5)]),
+        // An exact history says nothing about a mean over positions: it is left out.
+        (model(0, 53), decode(0.4, 0), Kind::Exact, vec![Prompts(vec![30]), Answer(5)]),
+        (
+            TinySpec { kind: TensorType::Q4_1, ..model(0, 54) },
+            decode(0.4, 0),
+            Kind::None,
+            vec![Prompts(vec![15]), Answer(10)],
+        ),
+        // A second prompt is added to the sums.
+        (
+            model(0, 55),
+            decode(0.4, 0),
+            Kind::Collapsed,
+            vec![Prompts(vec![9]), Answer(4), Prompts(vec![14]), Answer(4)],
+        ),
+    ]);
+}
+
+#[test]
+fn masks_are_renewed_every_so_many_tokens() {
+    converse_all(&[
+        (model(0, 60), decode(0.2, 4), Kind::None, vec![Prompts(vec![6]), Answer(26)]),
+        (model(1, 61), decode(0.4, 5), Kind::Collapsed, vec![Prompts(vec![12]), Answer(26)]),
+        (model(2, 62), decode(0.6, 16), Kind::Collapsed, vec![Prompts(vec![3]), Answer(70)]),
+        (model(0, 63), decode(0.6, 1), Kind::Collapsed, vec![Prompts(vec![5]), Answer(20)]),
+        (
+            TinySpec { kind: TensorType::Q8_0, ..model(0, 64) },
+            decode(0.4, 2),
+            Kind::None,
+            vec![Prompts(vec![4]), Answer(15)],
+        ),
+        // Tokens since the last renewal are dropped by a new prompt.
+        (
+            model(2, 65),
+            decode(0.4, 4),
+            Kind::Collapsed,
+            vec![Prompts(vec![10]), Answer(10), Prompts(vec![7]), Answer(13)],
+        ),
+        (
+            model(1, 66),
+            PruneConfig { dense_layers: 3, tile: 16, ..decode(0.3, 3) },
+            Kind::None,
+            vec![Prompts(vec![8]), Answer(20)],
+        ),
+    ]);
+}
+
+#[test]
+fn a_probed_prompt_chooses_and_its_answer_renews() {
+    let exact = |prune: PruneConfig| PruneConfig { probe_tokens: 0.3, ..prune };
+    converse_all(&[
+        (model(0, 70), both(0.2, 0), Kind::None, vec![Prompts(vec![30]), Answer(10)]),
+        (model(1, 71), both(0.4, 4), Kind::Collapsed, vec![Prompts(vec![22]), Answer(18)]),
+        (model(2, 72), exact(both(0.6, 0)), Kind::Exact, vec![Prompts(vec![40]), Answer(8)]),
+        (model(0, 73), exact(both(0.4, 3)), Kind::Exact, vec![Prompts(vec![25]), Answer(14)]),
+        (
+            model(1, 74),
+            both(0.4, 5),
+            Kind::Collapsed,
+            vec![Prompts(vec![12]), Answer(7), Prompts(vec![16]), Answer(12)],
+        ),
+        (
+            model(0, 75),
+            PruneConfig { method: Method::FullBatch, ..both(0.4, 4) },
+            Kind::None,
+            vec![Prompts(vec![14]), Answer(14)],
+        ),
+    ]);
+}
+
+/// Pruned prompts, dense answers.
+#[test]
+fn a_probed_prompt_with_a_dense_answer() {
+    let prefill = |ratio| PruneConfig { phases: phases(true, false), ..settings(ratio, 1, 8) };
+    converse_all(&[
+        (model(0, 80), prefill(0.4), Kind::Exact, vec![Prompts(vec![30]), Answer(6)]),
+        (model(2, 81), prefill(0.6), Kind::Collapsed, vec![Prompts(vec![18]), Answer(6), Prompts(vec![5]), Answer(2)]),
+    ]);
+}
+
+/// One choice for sequences side by side, from all of their tokens and none of their padding.
+#[test]
+fn sequences_side_by_side_share_a_choice() {
+    let samples = |prune: PruneConfig| PruneConfig { probe_samples: 0.5, ..prune };
+    converse_all(&[
+        (model(0, 90), decode(0.4, 0), Kind::None, vec![Prompts(vec![20, 20, 20]), Answer(6)]),
+        (model(1, 91), decode(0.4, 0), Kind::Collapsed, vec![Prompts(vec![5, 21, 2, 13]), Answer(6)]),
+        (model(2, 92), samples(both(0.4, 0)), Kind::Collapsed, vec![Prompts(vec![25, 9, 17]), Answer(6)]),
+        (model(0, 93), samples(both(0.6, 0)), Kind::Exact, vec![Prompts(vec![8, 16]), Answer(4), Prompts(vec![4, 9])]),
+    ]);
+}
+
+/// An emptied conversation starts like a new one, whatever its sums and masks were.
+#[test]
+fn a_cleared_conversation_is_a_new_one() {
+    let spec = model(0, 95);
+    let (engine, _) = tiny(&spec);
+    for prune in [decode(0.4, 3), both(0.4, 3)] {
+        let options = || SequenceOptions { samples: 1, context: 60, prune: prune.clone(), history: None };
+        let run = |sequence: &mut Sequences| {
+            let mut random = Random(17);
+            let mut all = sequence.prefill(&[random.ids(11, spec.vocab)]).unwrap();
+            random.ids(11, spec.vocab).into_iter().for_each(|id| all.extend(sequence.step(&[id]).unwrap()));
+            (all, read_masks(engine.gpu(), sequence.masks()), sequence.choices())
+        };
+        let mut sequence = Sequences::new(&engine, options()).unwrap();
+        let first = run(&mut sequence);
+        assert_eq!(first.2, 4);
+        sequence.truncate(0, 15);
+        sequence.clear().unwrap();
+        assert!(sequence.masks().is_empty());
+        assert_eq!(run(&mut sequence), first);
+    }
+}
+
+/// Without a prompt there is nothing to choose from: tokens run dense until there is one.
+#[test]
+fn tokens_before_any_prompt_run_dense() {
+    let (engine, reference) = tiny(&model(0, 96));
+    let options = SequenceOptions { samples: 1, context: 60, prune: decode(0.4, 3), history: None };
+    let mut sequence = Sequences::new(&engine, options).unwrap();
+    let ids = Random(18).ids(9, 288);
+    let run = reference.run_batch(std::slice::from_ref(&ids), &mut Masks::new());
+    for (t, (&id, exact)) in ids.iter().zip(reference.logits(&run.last[0])).enumerate() {
+        let logits = sequence.step(&[id]).unwrap();
+        assert_close(&logits[0], &exact, tolerance(engine.config(), 60), &format!("token {t}"));
+    }
+    assert_eq!(sequence.choices(), 0);
+    sequence.prefill(&[vec![1, 2, 3]]).unwrap();
+    (0..7).for_each(|id| drop(sequence.step(&[id]).unwrap()));
+    assert_eq!(sequence.choices(), 3);
+}
