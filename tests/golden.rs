@@ -7,7 +7,6 @@
 //! logit is a sum of 576 products of magnitude up to 30, so eps * sqrt(576) * 30 = 9e-5 is what reordering may cost, times
 //! two for the state's own error: 2e-4.
 
-
 use secateur::Result;
 use secateur::config::{Method, PruneConfig, PrunePhases};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
@@ -166,10 +165,8 @@ fn assert_likelihoods(shared: &Shared, name: &str, nll: &[Vec<f32>], relative: f
 }
 
 fn assert_last_logits(shared: &Shared, name: &str, logits: &[Vec<f32>]) {
-    let (ids, values) = (
-        shared.golden.indices(&format!("{name}.top32_ids")),
-        shared.golden.floats(&format!("{name}.top32_logits")),
-    );
+    let (ids, values) =
+        (shared.golden.indices(&format!("{name}.top32_ids")), shared.golden.floats(&format!("{name}.top32_logits")));
     for (sample, logits) in logits.iter().enumerate() {
         let got: Vec<f32> = ids[sample * 32..][..32].iter().map(|&id| logits[id as usize]).collect();
         assert_close(&format!("{name} logits of sample {sample}"), &got, &values[sample * 32..][..32], LOGIT_TOLERANCE);
@@ -391,8 +388,7 @@ fn sequences(shared: &Shared, prune: PruneConfig, history: Option<Arc<History>>)
 fn a_chat_with_masks_of_its_pruned_prefill_agrees() {
     let (shared, _turn) = shared();
     let golden = &shared.golden;
-    let prune =
-        PruneConfig { phases: PrunePhases { prefill: true, decode: true }, reprobe_every: 0, ..pp(0.4) };
+    let prune = PruneConfig { phases: PrunePhases { prefill: true, decode: true }, reprobe_every: 0, ..pp(0.4) };
     let mut sequences = sequences(shared, prune, Some(calibrated(shared)));
     let before = shared.engine.gpu().readbacks();
     let nll = continuation(&mut sequences, &golden.indices("chat40.ids"));
@@ -431,5 +427,8 @@ fn weights_take_the_room_they_take_in_the_file() {
     let engine = Engine::load(gpu, &shared.files, &mut |_| ()).expect("the default model loads");
     let held = engine.gpu().allocated();
     // Beside the tensors: a factor for every column of o and down (0.25 MB).
-    assert!(held >= quantised && held < quantised + (1 << 20), "{held} bytes on the device for {quantised} in the file");
+    assert!(
+        held >= quantised && held < quantised + (1 << 20),
+        "{held} bytes on the device for {quantised} in the file"
+    );
 }

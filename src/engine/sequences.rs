@@ -27,7 +27,8 @@ pub struct SequenceOptions {
     pub context: usize,
     /// What to prune, and when.
     pub prune: PruneConfig,
-    /// History to fuse with. A collapsed one serves every choice, an exact one only those of a prompt's probe.
+    /// History that Probe Pruning fuses with. A collapsed one serves every choice, an exact one only the probe of a prompt
+    /// that opens its sequence (and of that prompt's first 1024 tokens).
     pub history: Option<Arc<History>>,
 }
 
@@ -85,6 +86,8 @@ impl Sequences {
                 "--reprobe-every {window} with {samples} sequences: masks are renewed for one sequence at a time; use --reprobe-every 0"
             )));
         }
+        // Full-batch probing has no history, whenever it prunes.
+        let history = history.filter(|_| prune.method == Method::Pp);
         let running = match decodes_pruned {
             true => {
                 let collapsed = history.clone().filter(|history| history.is_collapsed());
@@ -159,8 +162,12 @@ impl Sequences {
 
     /// Cuts a sequence back to its first `tokens` tokens, so that it can go on from there. Running sums keep what they saw.
     pub fn truncate(&mut self, sample: usize, tokens: usize) {
-        self.lengths[sample] = self.lengths[sample].min(tokens);
-        self.rewind();
+        let gone = self.lengths[sample].saturating_sub(tokens);
+        self.lengths[sample] -= gone;
+        // The window holds the states of the last tokens.
+        if let Some((_, row)) = &mut self.step.work.window {
+            *row = row.saturating_sub(gone as u32);
+        }
     }
 
     /// Empties every sequence and forgets sums and masks.
@@ -178,7 +185,7 @@ impl Sequences {
         Ok(())
     }
 
-    /// States in the window belong to tokens that may be gone.
+    /// Empties the window.
     fn rewind(&mut self) {
         if let Some((_, row)) = &mut self.step.work.window {
             *row = 0;
@@ -204,7 +211,12 @@ impl Sequences {
                 return Err(Error::PromptTooLong { prompt_tokens, context: self.context, trained });
             }
         }
-        self.rewind();
+        // A probed prompt starts its sums anew; a dense one adds to them.
+        if self.prune.phases.prefill {
+            self.rewind();
+        } else {
+            self.absorb_window()?;
+        }
         // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
         if prompts.len() == 1 {
             let chunks: Vec<&[u32]> = prompts[0].chunks(CHUNK).collect();
@@ -256,7 +268,9 @@ impl Sequences {
                 Method::FullBatch => ProbeSize { samples, tokens: length },
                 _ => ProbeSize::new(&self.prune, samples, length),
             };
-            let history = self.history.clone().filter(|_| self.prune.method == Method::Pp);
+            // An exact history belongs to positions from the start: a prompt that goes on behind others is judged without.
+            let starts = self.lengths.iter().all(|&length| length == 0);
+            let history = self.history.clone().filter(|history| starts || history.is_collapsed());
             let mut probing = Probing::new(gpu, config, &self.plan, size, (samples, length), history, None)?;
             if let Some(running) = &self.running {
                 probing = probing.seeding(running.clone());
@@ -338,25 +352,35 @@ impl Sequences {
         self.read_logits()
     }
 
-    /// When the window is full: brings the sums up to date, chooses masks anew, empties the window.
+    /// When the window is full: brings the sums up to date and chooses masks anew.
     fn renew_if_due(&mut self) -> Result<()> {
-        let Some((window, row)) = &self.step.work.window else { return Ok(()) };
-        let Some(running) = self.running.clone().filter(|_| self.chosen && *row as usize == window.rows) else {
+        let due = self.step.work.window.as_ref().is_some_and(|(window, row)| *row as usize == window.rows);
+        let Some(running) = self.running.clone().filter(|_| due) else { return Ok(()) };
+        self.absorb_window()?;
+        self.choose_from(&running)
+    }
+
+    /// Adds the tokens in the window to the running sums, every unit of them, and empties it.
+    fn absorb_window(&mut self) -> Result<()> {
+        let (Some((window, row)), Some(running)) = (&self.step.work.window, self.running.clone()) else {
             return Ok(());
         };
+        let rows = *row as usize;
+        if rows == 0 {
+            return Ok(());
+        }
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
         let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
         let mut rec = gpu.record();
         let turns = engine.model.rope(&self.turns);
-        let rows = window.rows;
         running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows), &caches, turns)?;
         rec.submit()?;
-        let (end, rows_f) = (self.lengths[0] as f64, rows as f64);
-        self.flops.add_dropped(config, &self.plan, rows_f, rows_f * (end - (rows_f - 1.0) / 2.0));
+        let (end, count) = (self.lengths[0] as f64, rows as f64);
+        self.flops.add_dropped(config, &self.plan, count, count * (end - (count - 1.0) / 2.0));
         self.summed += rows;
         self.rewind();
-        self.choose_from(&running)
+        Ok(())
     }
 
     fn choose_from(&mut self, running: &Running) -> Result<()> {

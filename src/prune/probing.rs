@@ -4,7 +4,7 @@
 
 use super::{Block, History, LayerMasks, Mask, Plan, ProbeSize, Running, Selector};
 use crate::config::ModelConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::attention::{Members, Queries};
 use crate::kernels::history_update::Update;
@@ -65,6 +65,7 @@ pub struct Probing {
     masks: Vec<LayerMasks>,
     sites: Vec<[Option<Site>; 2]>,
     size: ProbeSize,
+    shape: (usize, usize),
     history: Option<Arc<History>>,
     ema: Option<f32>,
     seeded: Option<Arc<Running>>,
@@ -123,7 +124,17 @@ impl Probing {
             statistic: gpu.zeros("probe statistic", size.tokens * width.max(channels))?,
         };
         let masks = LayerMasks::for_plan(gpu, model, plan)?;
-        Ok(Probing { model: model.clone(), masks, sites, size, history, ema, seeded: None, scratch })
+        Ok(Probing {
+            model: model.clone(),
+            masks,
+            sites,
+            size,
+            shape: (samples, length),
+            history,
+            ema,
+            seeded: None,
+            scratch,
+        })
     }
 
     /// Also writes each probe's plain sums into `running`, from which decoding goes on.
@@ -165,6 +176,10 @@ impl Probing {
 
     /// Residual importance, choice of tokens and samples, gather (paper, section 4.1).
     fn gather(&self, rec: &mut Recorder<'_>, block: &Block<'_>, site: &Site) -> Result<()> {
+        if (block.samples, block.length) != self.shape {
+            let found = (block.samples, block.length);
+            return Err(Error::Internal(format!("a probe made for a batch of {:?} met one of {found:?}", self.shape)));
+        }
         let (s, shape) = (&self.scratch, (block.samples, block.length));
         let evidence = (block.norms, block.lengths);
         token_importance::record(rec, evidence, &s.token_scores, shape)?;

@@ -123,7 +123,7 @@ fn masks_are_renewed_every_so_many_tokens() {
             Kind::None,
             vec![Prompts(vec![4]), Answer(15)],
         ),
-        // Tokens since the last renewal are dropped by a new prompt.
+        // Tokens since the last renewal enter the sums before a new prompt does.
         (
             model(2, 65),
             decode(0.4, 4),

@@ -77,6 +77,9 @@ fn operations_are_two_a_multiply_add() {
             }
             if every > 0 {
                 extra += dropped(config, &pruned, 13..21);
+                if !prefill {
+                    extra += dropped(config, &pruned, 21..23); // before the second prompt
+                }
             }
             let flops = sequence.flops();
             let case = format!("shape {shape}, prefill {prefill}, every {every}");

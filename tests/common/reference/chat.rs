@@ -63,10 +63,18 @@ impl<'m> Chat<'m> {
 
     /// Appends prompts; returns the logits after each.
     pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Vec<Vec<f64>> {
-        // Tokens since the last renewal are not waited for.
-        self.waiting = (zeros(self.model, &self.prune), 0);
+        // A probed prompt starts its sums anew; a dense one adds to those of everything before, of which answers are part
+        // only where they are watched for renewals.
+        if self.prune.phases.prefill || self.prune.reprobe_every == 0 {
+            self.waiting = (zeros(self.model, &self.prune), 0);
+        } else {
+            self.absorb();
+        }
         let run = if self.prune.phases.prefill {
-            let mut probing = ProbePruning::new(&self.prune, self.history.clone(), None);
+            // An exact history belongs to positions from the start.
+            let starts = self.streams.iter().all(|stream| stream.length == 0);
+            let history = self.history.clone().filter(|history| starts || history.collapsed);
+            let mut probing = ProbePruning::new(&self.prune, history, None);
             let run = self.model.run(&mut self.streams, prompts, &mut probing);
             // Decoding goes on from what the probe saw, the mean over its samples of each of its tokens.
             self.sums = probing.traces.iter().map(|(&site, trace)| (site, trace.plain.clone())).collect();
@@ -94,11 +102,7 @@ impl<'m> Chat<'m> {
     /// Appends a token to each; returns the logits after it.
     pub fn step(&mut self, ids: &[u32]) -> Vec<Vec<f64>> {
         if self.prune.reprobe_every > 0 && self.waiting.1 == self.prune.reprobe_every {
-            for (site, sum) in &mut self.sums {
-                sum.iter_mut().zip(&self.waiting.0[site]).for_each(|(sum, more)| *sum += more);
-            }
-            self.summed += self.waiting.1;
-            self.waiting = (zeros(self.model, &self.prune), 0);
+            self.absorb();
             self.choose();
         }
         let none = Masks::new();
@@ -108,6 +112,15 @@ impl<'m> Chat<'m> {
         let run = self.model.run(&mut self.streams, &batch, &mut watch);
         self.waiting.1 += 1;
         self.logits(&run)
+    }
+
+    /// Adds the tokens since the last choice to the sums.
+    fn absorb(&mut self) {
+        for (site, sum) in &mut self.sums {
+            sum.iter_mut().zip(&self.waiting.0[site]).for_each(|(sum, more)| *sum += more);
+        }
+        self.summed += self.waiting.1;
+        self.waiting = (zeros(self.model, &self.prune), 0);
     }
 
     /// Chooses every mask from the mean of the sums, fused with one row of history.
