@@ -273,11 +273,14 @@ impl<'a> Cursor<'a> {
     fn count(&mut self, what: &str, min_bytes: u64, limit: u64) -> Result<u64> {
         let count = self.u64(&format!("the count of {what}"))?;
         let room = self.remaining() / min_bytes;
-        if count > room.min(limit) {
+        if count > room {
+            let left = self.remaining();
             return Err(self.bad(format!(
-                "the header claims {count} {what}, but the {} bytes after it hold at most {room}, and {limit} is the limit",
-                self.remaining()
+                "the header claims {count} {what}, but the {left} bytes after it hold at most {room}: the file is truncated or damaged"
             )));
+        }
+        if count > limit {
+            return Err(self.bad(format!("the header claims {count} {what}, above the limit of {limit}")));
         }
         Ok(count)
     }
