@@ -68,7 +68,7 @@ fn counts() {
                 true
             })
         },
-        &["65537 metadata entries", "65536 is the limit"],
+        &["65537 metadata entries", "the limit of 65536"],
     );
     refused(|file| file.tensor_count = Some(file.tensors.len() as u64 + 1), &[]);
     refused(|file| file.metadata_count = Some(file.metadata.len() as u64 + 1), &[]);
