@@ -1,18 +1,5 @@
 // y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)]): gate, up and activation in one pass over x. Tiles as in
 // matmul_rows: TM tokens by TN outputs in each invocation, LM x LN x LK invocations a workgroup.
-struct Params {
-    tokens: u32,    // rows of x and y
-    outputs: u32,   // columns of y that this dispatch may write
-    steps: u32,     // columns of x / 64
-    x_row: u32,     // first row of x
-    y_row: u32,     // first row of y
-    y_stride: u32,  // columns of a row of y
-    y_column: u32,  // first column of y
-    unit: u32,      // weight rows of an entry of `kept`; 0 = no list: output j is row j of this shard
-    first_row: u32, // of this shard
-    rows: u32,      // of this shard
-}
-
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 #weights gate 1
 #weights up 3
@@ -20,25 +7,9 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-const TM = ${TM}u;
-const TN = ${TN}u;
-const LM = ${LM}u;
-const LN = ${LN}u;
-const LK = ${LK}u;
+#import row_tile
 
 var<workgroup> partial: array<vec2<f32>, ${PARTIALS}>;
-
-// The shard's row behind output `j`, or one past the shard where another shard (or nobody) owns it.
-fn row_of(j: u32) -> u32 {
-    if j >= p.outputs {
-        return p.rows;
-    }
-    if p.unit == 0u {
-        return j;
-    }
-    let row = kept[j / p.unit] * p.unit + j % p.unit - p.first_row;
-    return min(row, p.rows);
-}
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -32,8 +32,10 @@ impl Substitution {
     }
 }
 
-const COMMON: &[ShaderSource] =
-    &[ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") }];
+const COMMON: &[ShaderSource] = &[
+    ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") },
+    ShaderSource { name: "row_tile", text: include_str!("../../shaders/common/row_tile.wgsl") },
+];
 
 /// Resolves the directives of `source`.
 ///

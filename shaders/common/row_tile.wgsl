@@ -1,0 +1,31 @@
+// What matmuls by rows share: parameters, the tile, and which weight row an output is. The shader declares `p` and `kept`.
+struct Params {
+    tokens: u32,    // rows of x and y
+    outputs: u32,   // columns of y that this dispatch may write
+    steps: u32,     // columns of x / 64
+    x_row: u32,     // first row of x
+    y_row: u32,     // first row of y
+    y_stride: u32,  // columns of a row of y
+    y_column: u32,  // first column of y
+    unit: u32,      // weight rows of an entry of `kept`; 0 = no list: output j is row j of this shard
+    first_row: u32, // of this shard
+    rows: u32,      // of this shard
+}
+
+const TM = ${TM}u;
+const TN = ${TN}u;
+const LM = ${LM}u;
+const LN = ${LN}u;
+const LK = ${LK}u;
+
+// The shard's row behind output `j`, or one past the shard where another shard (or nobody) owns it.
+fn row_of(j: u32) -> u32 {
+    if j >= p.outputs {
+        return p.rows;
+    }
+    if p.unit == 0u {
+        return j;
+    }
+    let row = kept[j / p.unit] * p.unit + j % p.unit - p.first_row;
+    return min(row, p.rows);
+}
