@@ -14,7 +14,7 @@ super::kernel! {
 /// The tile for `tokens` rows; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 1, lk: 8 },
+        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 2, lk: 4 },
         (Tier::Software, 3..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 2, lk: 4 },
         (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
         (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 1, lk: 64 },

@@ -118,7 +118,7 @@ impl Tile {
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 8 / weights, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 8, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, 3..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
         (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 4 / weights, lm: 1, ln: 4, lk: 16 },
