@@ -6,7 +6,9 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    attention [Read, Read, Read, Read, Read, Write] { length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32 }
+    attention [Read, Read, Read, Read, Read, Write] {
+        length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
+    }
 }
 
 /// Heads that an invocation takes together: on software adapters the loads of a key are worth sharing.

@@ -7,7 +7,10 @@ use crate::gpu::Recorder;
 
 super::kernel! {
     /// The op.
-    gate_up [Read, Read, Read, Read, Read, Read, Write] { tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32, first_row: u32, rows: u32 }
+    gate_up [Read, Read, Read, Read, Read, Read, Write] {
+        tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
+        first_row: u32, rows: u32,
+    }
 }
 
 /// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds

@@ -6,7 +6,10 @@ use crate::gpu::{Buffer, Recorder};
 
 super::kernel! {
     /// The op.
-    history_update [Read, Read, Read, Write] { samples: u32, length: u32, units: u32, unit: u32, width: u32, stride: u32, x_row: u32, listed: u32, padded: u32, mean: u32, collapsed: u32, keep: f32, gain: f32 }
+    history_update [Read, Read, Read, Write] {
+        samples: u32, length: u32, units: u32, unit: u32, width: u32, stride: u32, x_row: u32, listed: u32,
+        padded: u32, mean: u32, collapsed: u32, keep: f32, gain: f32,
+    }
 }
 
 /// How activations enter a history.

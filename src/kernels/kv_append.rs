@@ -7,7 +7,9 @@ use crate::gpu::{Buffer, Recorder};
 
 super::kernel! {
     /// The op.
-    kv_append [Read, Read, Read, Read, Read, Write, Write] { length: u32, heads: u32, half: u32, adjacent: u32, kv_heads: u32, capacity: u32, listed: u32 }
+    kv_append [Read, Read, Read, Read, Read, Write, Write] {
+        length: u32, heads: u32, half: u32, adjacent: u32, kv_heads: u32, capacity: u32, listed: u32,
+    }
 }
 
 /// Records the appending of `samples * length` tokens, each at its slot in `places`. `list` names the heads that `k` and

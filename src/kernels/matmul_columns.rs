@@ -8,7 +8,10 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    matmul_columns [Read, Read, Read, Read, Read, Write] { tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32, y_column: u32, blocks: u32, unit: u32, add: u32 }
+    matmul_columns [Read, Read, Read, Read, Read, Write] {
+        tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
+        y_column: u32, blocks: u32, unit: u32, add: u32,
+    }
 }
 
 /// The tile for `tokens` rows; `tn` is always one block of outputs.

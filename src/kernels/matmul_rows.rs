@@ -7,7 +7,10 @@ use crate::gpu::Recorder;
 
 super::kernel! {
     /// The op.
-    matmul_rows [Read, Read, Read, Read, Write] { tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32, first_row: u32, rows: u32 }
+    matmul_rows [Read, Read, Read, Read, Write] {
+        tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
+        first_row: u32, rows: u32,
+    }
 }
 
 /// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value

@@ -27,7 +27,7 @@ use crate::gpu::{Buffer, Grid, Kernel, Substitution, Tier};
 /// Declares an op: its parameters (four bytes each, in the shader's order) and its storage bindings. The shader of the
 /// same name documents them.
 macro_rules! kernel {
-    ($(#[$doc:meta])* $name:ident [$($access:ident),*] { $($field:ident: $type:ty),* }) => {
+    ($(#[$doc:meta])* $name:ident [$($access:ident),*] { $($field:ident: $type:ty),* $(,)? }) => {
         #[repr(C)]
         #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
         struct Params { $($field: $type),* }
