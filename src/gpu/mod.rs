@@ -74,6 +74,7 @@ pub struct Gpu {
     info: AdapterInfo,
     tier: Tier,
     max_binding: u64,
+    max_workgroups: u32, // in each dimension of a grid
     checked_shaders: bool,
     pipelines: Pipelines,
     failure: Arc<Mutex<Option<String>>>,
@@ -200,6 +201,7 @@ impl Gpu {
             info,
             tier,
             max_binding,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
             checked_shaders: options.checked_shaders,
             pipelines: Pipelines::default(),
             failure,

@@ -104,7 +104,7 @@ impl<'g> Recorder<'g> {
         if grid.contains(&0) {
             return Ok(());
         }
-        let limit = self.gpu.device.limits().max_compute_workgroups_per_dimension;
+        let limit = self.gpu.max_workgroups;
         if let Some(&needed) = grid.iter().find(|&&count| count > limit) {
             return Err(Error::DeviceLimit {
                 what: format!("the grid {grid:?} of `{}`", kernel.source.name),
