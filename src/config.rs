@@ -185,6 +185,21 @@ pub struct PrunePhases {
     pub decode: bool,
 }
 
+/// Which halves of a layer are pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneBlocks {
+    /// Query heads.
+    pub attention: bool,
+    /// MLP channels.
+    pub mlp: bool,
+}
+
+impl Default for PruneBlocks {
+    fn default() -> PruneBlocks {
+        PruneBlocks { attention: true, mlp: true }
+    }
+}
+
 /// Settings of pruning (docs of the method: arXiv 2502.15618, sections 4 and 5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneConfig {
@@ -198,6 +213,9 @@ pub struct PruneConfig {
     pub probe_samples: f64,
     /// When to prune.
     pub phases: PrunePhases,
+    /// What to prune; the ratio is that of the pruned blocks.
+    #[serde(default)]
+    pub blocks: PruneBlocks,
     /// While decoding, the mask is chosen anew every so many tokens; 0 = never.
     pub reprobe_every: usize,
     /// The first layers that are never pruned.
@@ -216,6 +234,7 @@ impl Default for PruneConfig {
             probe_tokens: 0.5,
             probe_samples: 0.05,
             phases: PrunePhases { prefill: false, decode: true },
+            blocks: PruneBlocks::default(),
             reprobe_every: 16,
             dense_layers: 3,
             tile: 64,

@@ -35,6 +35,8 @@
 //! 5. Every shader is checked for Vulkan, Metal, DX12 and browsers alike, and has a CPU twin.
 #![warn(missing_docs)]
 
+pub mod app;
+pub mod chat;
 pub mod config;
 pub mod engine;
 pub mod error;
@@ -43,7 +45,9 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod protocol;
 pub mod prune;
+pub mod session;
 pub mod text;
 
 pub use error::{Error, Result};

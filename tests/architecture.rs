@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("config", &["error"]),
-    ("protocol", &["config"]),
+    ("protocol", &["text", "config", "error"]),
+    ("chat", &["protocol", "text", "config", "error"]),
     ("gpu", &["error"]),
     ("format", &["gpu", "error"]),
     ("kernels", &["format", "gpu", "error"]),
@@ -15,10 +16,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &["kernels", "format", "gpu", "config", "error"]),
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
     ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
-    ("session", &["engine", "text", "protocol", "config", "error"]),
+    ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
     ("tune", &["model", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),
-    ("app", &["protocol", "config", "session"]),
+    ("app", &["session", "chat", "protocol", "text", "config", "error"]),
 ];
 const FREE: &[&str] = &["lib", "main", "bin", "cli"];
 const LONGEST_FILE: usize = 600;

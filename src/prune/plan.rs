@@ -37,7 +37,10 @@ impl Plan {
         let heads = full.heads - ((layer_ratio * full.heads as f64) as usize).min(full.heads - 1);
         let wished = full.channels - (layer_ratio * full.channels as f64) as usize;
         let channels = wished.max(1).next_multiple_of(prune.tile).min(full.channels);
-        let pruned = LayerPlan { heads, channels };
+        let pruned = LayerPlan {
+            heads: if prune.blocks.attention { heads } else { full.heads },
+            channels: if prune.blocks.mlp { channels } else { full.channels },
+        };
         let layers = (0..layers).map(|layer| if layer < prune.dense_layers { full } else { pruned }).collect();
         Plan { layers, layer_ratio, full }
     }
@@ -181,6 +184,17 @@ mod tests {
         assert_eq!(at.layers[3], LayerPlan { heads: 6, channels: 896 });
         assert_eq!(plan(0.2).layers[3], LayerPlan { heads: 8, channels: 1216 });
         assert!(!plan(0.0).prunes());
+    }
+
+    #[test]
+    fn a_block_can_be_left_whole() {
+        let at = |attention, mlp| {
+            let blocks = crate::config::PruneBlocks { attention, mlp };
+            Plan::new(&smollm2(), &PruneConfig { ratio: 0.4, blocks, ..PruneConfig::default() })
+        };
+        assert_eq!(at(false, true).layers[3], LayerPlan { heads: 9, channels: 896 });
+        assert_eq!(at(true, false).layers[3], LayerPlan { heads: 6, channels: 1536 });
+        assert!(!at(false, false).prunes());
     }
 
     #[test]
