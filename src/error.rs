@@ -122,6 +122,9 @@ pub enum Error {
     /// A tokenizer or a chat template could not be built or applied.
     #[error("{0}")]
     Text(String),
+    /// Something was ended early because it was asked to.
+    #[error("cancelled")]
+    Cancelled,
     /// A defect of the program itself.
     #[error("internal error: {0}; please report it")]
     Internal(String),

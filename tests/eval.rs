@@ -25,7 +25,7 @@ fn model() -> ModelFiles {
 
 fn engine() -> Arc<Engine> {
     let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
-    Engine::load(gpu, &model(), &mut |_| ()).expect("a model")
+    Engine::load(gpu, &model(), &mut |_| Ok(())).expect("a model")
 }
 
 fn written(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
@@ -119,7 +119,8 @@ fn chunks_are_consecutive_pieces_of_one_tokenisation() {
 fn naive_nll(engine: &Arc<Engine>, data: &[Vec<u32>]) -> f64 {
     let prune = PruneConfig::default();
     let mut sequences =
-        Sequences::new(engine, SequenceOptions { samples: 1, context: LENGTH, prune, history: None }).unwrap();
+        Sequences::new(engine, SequenceOptions { samples: 1, context: LENGTH, prune, history: None, live: false })
+            .unwrap();
     let mut losses = Vec::new();
     for chunk in data {
         sequences.clear().unwrap();

@@ -32,7 +32,8 @@ const LLAMA3: RopeScaling = RopeScaling::Llama3 {
 
 /// Dense sequences with room for `context` tokens each.
 fn sequences(engine: &Arc<Engine>, samples: usize, context: usize) -> Sequences {
-    Sequences::new(engine, SequenceOptions { samples, context, prune: Default::default(), history: None }).unwrap()
+    Sequences::new(engine, SequenceOptions { samples, context, prune: Default::default(), history: None, live: false })
+        .unwrap()
 }
 
 /// A padded batch through the scorer, a prompt and an answer through sequences: states after the last layer at every

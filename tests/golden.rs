@@ -70,7 +70,7 @@ fn shared() -> (&'static Shared, MutexGuard<'static, ()>) {
         let path = pull::resolve("smollm2-135m", &folder).expect("the default model: run `secateur pull`");
         let files = ModelFiles::open(&path).expect("the default model opens");
         let gpu = Gpu::open(&GpuOptions::default()).expect("a GPU adapter; Debian: apt install mesa-vulkan-drivers");
-        let engine = Engine::load(gpu, &files, &mut |_| ()).expect("the default model loads");
+        let engine = Engine::load(gpu, &files, &mut |_| Ok(())).expect("the default model loads");
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden");
         let bytes = std::fs::read(format!("{fixtures}/golden.safetensors")).expect("the golden arrays");
         let meta = std::fs::read(format!("{fixtures}/meta.json")).expect("the golden scalars");
@@ -370,7 +370,7 @@ fn continuation(sequences: &mut Sequences, ids: &[u32]) -> Vec<f64> {
 }
 
 fn sequences(shared: &Shared, prune: PruneConfig, history: Option<Arc<History>>) -> Sequences {
-    let options = SequenceOptions { samples: 1, context: 128, prune, history };
+    let options = SequenceOptions { samples: 1, context: 128, prune, history, live: false };
     Sequences::new(&shared.engine, options).expect("room")
 }
 
@@ -414,7 +414,7 @@ fn weights_take_the_room_they_take_in_the_file() {
     let layer = TensorRole::Layer(0, LayerTensor::Down);
     assert_eq!(shared.files.tensor(layer).expect("a tensor").kind.name(), "Q4_1");
     let gpu = Gpu::open(&GpuOptions::default()).expect("a GPU adapter");
-    let engine = Engine::load(gpu, &shared.files, &mut |_| ()).expect("the default model loads");
+    let engine = Engine::load(gpu, &shared.files, &mut |_| Ok(())).expect("the default model loads");
     let held = engine.gpu().allocated();
     // Beside the tensors: a factor for every column of o and down (0.25 MB).
     assert!(

@@ -61,7 +61,10 @@ fn sources(endpoint: &str) -> Sources {
 /// Pulls [`entry`] into `dir` and returns the result with every report of progress.
 fn pull_into(dir: &Path, sources: Sources) -> (Result<PathBuf, Error>, Vec<Progress>) {
     let mut seen = Vec::new();
-    let mut note = |progress| seen.push(progress);
+    let mut note = |progress| {
+        seen.push(progress);
+        Ok(())
+    };
     let mut options = PullOptions { dir: dir.to_path_buf(), progress: &mut note, sources };
     let result = pull(&entry(), &mut options);
     (result, seen)

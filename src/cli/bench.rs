@@ -141,7 +141,7 @@ fn measure(args: &BenchArgs, configs: &[PruneConfig], loaded: &Loaded, context: 
     let ids: Vec<u32> = (0..context).map(|index| token(index) as u32).collect();
     let mut contenders = Vec::new();
     for config in configs {
-        let options = SequenceOptions { samples: 1, context, prune: config.clone(), history: None };
+        let options = SequenceOptions { samples: 1, context, prune: config.clone(), history: None, live: false };
         let sequences = Sequences::new(&loaded.engine, options)?;
         let (rates, costs) = Default::default();
         contenders.push(Contender { config: config.clone(), sequences, rates, costs });

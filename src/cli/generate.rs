@@ -101,7 +101,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     opened.check_prompt(ids.len(), context)?;
 
     let loaded = opened.load(&args.model)?;
-    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None };
+    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None, live: false };
     let mut sequences = Sequences::new(&loaded.engine, options)?;
     if sequences.plan().prunes() && prune.method == Method::Pp {
         note("no calibration: units are chosen from the prompt and the answer alone, without history");

@@ -50,7 +50,10 @@ impl Opened {
         let gpu = Gpu::open(&GpuOptions { adapter: options.device.clone(), ..GpuOptions::default() })?;
         tracing::info!(adapter = gpu.info().name, backend = gpu.info().backend, "device opened");
         let bar = bar(&format!("loading {}", self.name), 1000, Unit::Share);
-        let engine = Engine::load(gpu, &self.files, &mut |share| bar.set_position((share * 1000.0) as u64));
+        let engine = Engine::load(gpu, &self.files, &mut |share| {
+            bar.set_position((share * 1000.0) as u64);
+            Ok(())
+        });
         bar.finish_and_clear();
         let (engine, seconds) = (engine?, started.elapsed().as_secs_f64());
         tracing::info!(model = self.name, seconds, bytes = engine.gpu().allocated(), "model loaded");

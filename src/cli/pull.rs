@@ -41,6 +41,7 @@ pub fn fetch(entry: &Entry) -> Result<PathBuf> {
         bar.set_message(format!("{}: {}", entry.name, at.step));
         bar.set_length(at.total);
         bar.set_position(at.done);
+        Ok(())
     };
     let pulled = pull::pull(entry, &mut PullOptions::new(pull::models_dir()?, &mut progress));
     bar.finish_and_clear();

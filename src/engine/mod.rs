@@ -11,11 +11,13 @@ mod forward;
 mod sampler;
 mod scorer;
 mod sequences;
+mod traffic;
 mod workspace;
 
 pub use sampler::Sampler;
 pub use scorer::Scorer;
-pub use sequences::{SequenceOptions, Sequences};
+pub use sequences::{SequenceOptions, Sequences, Watched};
+pub use traffic::Traffic;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -31,11 +33,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Uploads a model; `progress` hears the share done, 0 to 1.
+    /// Uploads a model; `progress` hears the share done, 0 to 1, and ends the upload by an error.
     ///
     /// # Errors
-    /// Those of [`ModelWeights::upload`].
-    pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<Arc<Engine>> {
+    /// [`Error::DeviceLimit`] for a model larger than the memory that is left, and those of [`ModelWeights::upload`].
+    pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<Arc<Engine>> {
+        check_memory(&gpu, files.total_bytes())?;
         let model = ModelWeights::upload(&gpu, files, progress)?;
         Ok(Arc::new(Engine { gpu, model }))
     }
@@ -80,6 +83,20 @@ impl CacheBuffers {
             capacity: self.capacity,
             head_dim: config.head_dim,
         }
+    }
+}
+
+/// Refuses a model that the memory cannot hold, before the system starts to take it from other programs.
+fn check_memory(gpu: &Gpu, needed: u64) -> Result<()> {
+    match gpu.memory_available() {
+        Some(available) if needed > available => Err(Error::DeviceLimit {
+            what: "the model's weights".into(),
+            needed,
+            available,
+            limit: "free memory in bytes; close other programs, or use a smaller model or weight format",
+            adapter: gpu.info().name.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

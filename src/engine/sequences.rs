@@ -5,15 +5,18 @@
 //! a later mask never meets a hole.
 
 use super::forward::{Pass, forward};
+use super::traffic::Traffic;
 use super::workspace::Workspace;
 use super::{CacheBuffers, Engine, check_rows};
-use crate::config::{Method, PruneConfig};
+use crate::config::{Method, ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
 use crate::prune::{
-    Dense, Flops, Frozen, History, LayerMasks, Plan, ProbeSize, Probing, Running, Selector, Watching, Window,
+    ChosenLayers, Dense, Flops, Frozen, History, LayerMasks, Plan, ProbeSize, Probing, Reading, Running, Selector,
+    Watching, Window,
 };
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Tokens of a prompt that run in one pass; longer prompts run in several.
@@ -30,12 +33,17 @@ pub struct SequenceOptions {
     /// History that Probe Pruning fuses with. A collapsed one serves every choice, an exact one only the probe of a prompt
     /// that opens its sequence (and of that prompt's first 1024 tokens).
     pub history: Option<Arc<History>>,
+    /// Whether somebody watches: choices can be read ([`Sequences::watched`]), and settings may change on the way
+    /// ([`Sequences::set_prune`]), for which sums are kept of every block. Takes one sequence.
+    pub live: bool,
 }
 
 /// Sequences in the making.
 pub struct Sequences {
     engine: Arc<Engine>,
     prune: PruneConfig,
+    /// Settings that wait for the next choice.
+    wished: Option<PruneConfig>,
     plan: Plan,
     dense: Plan,
     history: Option<Arc<History>>,
@@ -51,6 +59,24 @@ pub struct Sequences {
     chosen: bool,
     choices: usize,
     flops: Flops,
+    traffic: Traffic,
+    live: bool,
+    readings: VecDeque<(Watched, Reading)>,
+}
+
+/// A choice of units that was watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// How many choices came before it.
+    pub index: usize,
+    /// Whether it was made in the middle of an answer.
+    pub renewal: bool,
+    /// Tokens of the sequence when it was made.
+    pub at: usize,
+    /// What was in force.
+    pub prune: PruneConfig,
+    /// The choice; probed tokens are positions of the sequence.
+    pub layers: ChosenLayers,
 }
 
 /// Buffers of a decoding step.
@@ -69,7 +95,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::Setting`] for contradicting options, and those of [`crate::gpu::Gpu::buffer`].
     pub fn new(engine: &Arc<Engine>, options: SequenceOptions) -> Result<Sequences> {
-        let SequenceOptions { samples, context, prune, history } = options;
+        let SequenceOptions { samples, context, prune, history, live } = options;
         prune.validate()?;
         check_rows(samples, 1)?;
         let (gpu, config) = (engine.gpu(), engine.config());
@@ -78,20 +104,21 @@ impl Sequences {
             return Err(Error::Setting(format!("--context is {context}; the model allows 1 to {trained} tokens")));
         }
         let dense = Plan::dense(config);
-        let plan = if prune.method == Method::Dense { dense.clone() } else { Plan::new(config, &prune) };
-        let decodes_pruned = plan.prunes() && prune.phases.decode;
-        let window = if decodes_pruned { prune.reprobe_every } else { 0 };
-        if window > 0 && samples > 1 {
+        let plan = plan_of(config, &prune);
+        let follows = live || (plan.prunes() && prune.phases.decode);
+        let window = if follows { prune.reprobe_every } else { 0 };
+        if samples > 1 && (live || window > 0) {
             return Err(Error::Setting(format!(
                 "--reprobe-every {window} with {samples} sequences: masks are renewed for one sequence at a time; use --reprobe-every 0"
             )));
         }
         // Full-batch probing has no history, whenever it prunes.
         let history = history.filter(|_| prune.method == Method::Pp);
-        let running = match decodes_pruned {
+        let running = match follows {
             true => {
                 let collapsed = history.clone().filter(|history| history.is_collapsed());
-                Some(Arc::new(Running::new(gpu, config, &plan, window, collapsed)?))
+                let planned = if prune.phases.decode { &plan } else { &dense };
+                Some(Arc::new(Running::new(gpu, config, planned, (window, live), collapsed)?))
             }
             false => None,
         };
@@ -126,6 +153,10 @@ impl Sequences {
             chosen: false,
             choices: 0,
             flops: Flops::default(),
+            traffic: Traffic::default(),
+            live,
+            readings: VecDeque::new(),
+            wished: None,
             engine: engine.clone(),
         })
     }
@@ -160,6 +191,66 @@ impl Sequences {
         self.flops
     }
 
+    /// Bytes of weights that everything so far read.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Prunes like this from the next choice on: the next prompt, or the next time that masks are renewed. Of sequences
+    /// that are not live, it takes effect with [`Sequences::new`] alone.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value outside its range, and for sequences that are not live.
+    pub fn set_prune(&mut self, prune: &PruneConfig) -> Result<()> {
+        prune.validate()?;
+        if !self.live {
+            return Err(Error::Setting("these sequences are not live: their pruning cannot change".into()));
+        }
+        self.wished = (*prune != self.prune).then(|| prune.clone());
+        Ok(())
+    }
+
+    /// What is pruned now.
+    pub fn prune(&self) -> &PruneConfig {
+        &self.prune
+    }
+
+    /// The oldest choice that has not been handed out and whose values are there; never waits. Only live sequences have
+    /// any; values come with the logits of the pass that follows a choice, at the latest.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn watched(&mut self) -> Result<Option<Watched>> {
+        let Some((watched, reading)) = self.readings.front_mut() else { return Ok(None) };
+        let Some(layers) = reading.take()? else { return Ok(None) };
+        watched.layers = layers;
+        Ok(self.readings.pop_front().map(|(watched, _)| watched))
+    }
+
+    /// Puts settings that waited into force. The window must be empty.
+    fn adopt(&mut self) -> Result<()> {
+        let (Some(prune), Some(running)) = (self.wished.take(), &self.running) else { return Ok(()) };
+        let engine = self.engine.clone();
+        let (gpu, config) = (engine.gpu(), engine.config());
+        let plan = plan_of(config, &prune);
+        let decoding = if prune.phases.decode { &plan } else { &self.dense };
+        self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every)?));
+        let rows = self.step.work.window.as_ref().map_or(0, |(window, _)| window.rows);
+        if rows != prune.reprobe_every {
+            self.step.work.window = match prune.reprobe_every {
+                0 => None,
+                rows => Some((Window::new(gpu, config, rows)?, 0)),
+            };
+        }
+        (self.plan, self.prune) = (plan, prune);
+        Ok(())
+    }
+
+    fn watch(&mut self, reading: Reading, at: usize, renewal: bool) {
+        let (index, prune) = (self.choices - 1, self.prune.clone());
+        self.readings.push_back((Watched { index, renewal, at, prune, layers: Vec::new() }, reading));
+    }
+
     /// Cuts a sequence back to its first `tokens` tokens, so that it can go on from there. Running sums keep what they saw.
     pub fn truncate(&mut self, sample: usize, tokens: usize) {
         let gone = self.lengths[sample].saturating_sub(tokens);
@@ -178,6 +269,7 @@ impl Sequences {
         self.lengths.fill(0);
         self.rewind();
         (self.summed, self.chosen, self.choices) = (0, false, 0);
+        self.readings.clear();
         self.masks.clear();
         if let Some(running) = &self.running {
             running.clear(self.engine.gpu())?;
@@ -212,11 +304,13 @@ impl Sequences {
             }
         }
         // A probed prompt starts its sums anew; a dense one adds to them.
-        if self.prune.phases.prefill {
+        let coming = self.wished.as_ref().unwrap_or(&self.prune);
+        if coming.phases.prefill && plan_of(self.engine.config(), coming).prunes() {
             self.rewind();
         } else {
             self.absorb_window()?;
         }
+        self.adopt()?;
         // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
         if prompts.len() == 1 {
             let chunks: Vec<&[u32]> = prompts[0].chunks(CHUNK).collect();
@@ -226,8 +320,8 @@ impl Sequences {
         } else {
             self.prefill_pass(prompts, true)?;
         }
-        if let (Some(running), false) = (self.running.clone(), self.prune.phases.prefill) {
-            self.choose_from(&running)?;
+        if !(self.prune.phases.prefill && self.plan.prunes()) {
+            self.choose_from_sums(false)?;
         }
         self.read_logits()
     }
@@ -263,6 +357,7 @@ impl Sequences {
         };
         let mut rec = gpu.record();
         let pruned = self.plan.prunes() && self.prune.phases.prefill;
+        let mut chosen = None;
         if pruned {
             let size = match self.prune.method {
                 Method::FullBatch => ProbeSize { samples, tokens: length },
@@ -277,16 +372,23 @@ impl Sequences {
             }
             forward(&mut rec, &engine.model, &work, &pass, &mut probing)?;
             self.flops.add_probe(config, &self.plan, size);
-            self.masks = probing.masks().to_vec();
+            self.traffic.add_probe(&engine.model, &self.plan);
             (self.summed, self.chosen) = (size.tokens, true);
             self.choices += 1;
+            self.masks = match &self.running {
+                Some(running) if !self.prune.phases.decode => running.masks().to_vec(),
+                _ => probing.masks().to_vec(),
+            };
+            chosen = self.live.then_some(probing);
         } else if let Some(running) = self.running.clone() {
             forward(&mut rec, &engine.model, &work, &pass, &mut Watching(&running))?;
             self.summed += prompts.iter().map(Vec::len).sum::<usize>();
         } else {
             forward(&mut rec, &engine.model, &work, &pass, &mut Dense)?;
         }
+        let before = self.lengths[0];
         let plan = if pruned { &self.plan } else { &self.dense };
+        self.traffic.add(&engine.model, plan);
         for (prompt, length) in prompts.iter().zip(&mut self.lengths) {
             let (before, new) = (*length as f64, prompt.len() as f64);
             self.flops.add(config, plan, new, new * before + new * (new + 1.0) / 2.0);
@@ -296,7 +398,12 @@ impl Sequences {
             let rows: Vec<usize> = real.iter().enumerate().map(|(s, &real)| s * length + real as usize - 1).collect();
             self.record_head(&mut rec, &work.residual, &work.norms, &rows)?;
         }
-        rec.submit()
+        rec.submit()?;
+        match chosen {
+            Some(probing) => self.watch(probing.read_later(gpu)?, before, false),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Appends one token to every sequence and returns the logits after it: `[sample][vocab]`.
@@ -333,11 +440,12 @@ impl Sequences {
             turns: engine.model.rope(&self.turns),
         };
         let mut rec = gpu.record();
-        let pruned = self.chosen && self.prune.phases.decode;
+        let pruned = self.chosen && (self.live || self.prune.phases.decode);
         let mut frozen = Frozen(&self.masks);
         let selector: &mut dyn Selector = if pruned { &mut frozen } else { &mut Dense };
         forward(&mut rec, &engine.model, &self.step.work, &pass, selector)?;
-        let plan = if pruned { &self.plan } else { &self.dense };
+        let plan = if pruned && self.prune.phases.decode { &self.plan } else { &self.dense };
+        self.traffic.add(&engine.model, plan);
         for length in &mut self.lengths {
             *length += 1;
             self.flops.add(config, plan, 1.0, *length as f64);
@@ -355,9 +463,12 @@ impl Sequences {
     /// When the window is full: brings the sums up to date and chooses masks anew.
     fn renew_if_due(&mut self) -> Result<()> {
         let due = self.step.work.window.as_ref().is_some_and(|(window, row)| *row as usize == window.rows);
-        let Some(running) = self.running.clone().filter(|_| due) else { return Ok(()) };
+        if !due {
+            return Ok(());
+        }
         self.absorb_window()?;
-        self.choose_from(&running)
+        self.adopt()?;
+        self.choose_from_sums(true)
     }
 
     /// Adds the tokens in the window to the running sums, every unit of them, and empties it.
@@ -377,19 +488,30 @@ impl Sequences {
         running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows), &caches, turns)?;
         rec.submit()?;
         let (end, count) = (self.lengths[0] as f64, rows as f64);
-        self.flops.add_dropped(config, &self.plan, count, count * (end - (count - 1.0) / 2.0));
+        if self.prune.phases.decode {
+            self.flops.add_dropped(config, &self.plan, count, count * (end - (count - 1.0) / 2.0));
+            self.traffic.add_dropped(&engine.model, &self.plan);
+        }
         self.summed += rows;
         self.rewind();
         Ok(())
     }
 
-    fn choose_from(&mut self, running: &Running) -> Result<()> {
-        let mut rec = self.engine.gpu().record();
-        running.choose(&mut rec, &self.engine.model.layers, self.summed)?;
+    /// Chooses masks from the running sums, where there are any.
+    fn choose_from_sums(&mut self, renewal: bool) -> Result<()> {
+        let (engine, Some(running)) = (self.engine.clone(), self.running.clone()) else { return Ok(()) };
+        let mut rec = engine.gpu().record();
+        running.choose(&mut rec, &engine.model.layers, self.summed)?;
         rec.submit()?;
         self.masks = running.masks().to_vec();
         self.chosen = true;
-        self.choices += 1;
+        // Live sequences may have a plan that leaves nothing to choose.
+        if self.masks.iter().any(|masks| masks.heads.is_some() || masks.channels.is_some()) {
+            self.choices += 1;
+            if self.live {
+                self.watch(running.read_later(engine.gpu())?, self.lengths[0], renewal);
+            }
+        }
         Ok(())
     }
 
@@ -415,4 +537,8 @@ impl Sequences {
         let flat: Vec<f32> = self.engine.gpu().read(&self.step.logits, self.lengths.len() * vocab)?;
         Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
     }
+}
+
+fn plan_of(model: &ModelConfig, prune: &PruneConfig) -> Plan {
+    if prune.method == Method::Dense { Plan::dense(model) } else { Plan::new(model, prune) }
 }

@@ -55,6 +55,11 @@ pub fn rows_per_shard(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usi
 }
 
 impl Weight {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.quants.bytes() + shard.scales.bytes()).sum()
+    }
+
     /// Uploads a tensor in shards of at most `rows_per_shard` outputs; weights that one kernel reads together are cut
     /// alike by passing the smaller of their [`rows_per_shard`].
     ///

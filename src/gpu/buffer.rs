@@ -3,6 +3,7 @@
 use super::Gpu;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -127,6 +128,45 @@ impl Gpu {
         Ok(())
     }
 
+    /// Copies the first `len` 32-bit values of every buffer, as everything submitted before leaves them, and returns at
+    /// once: [`Pending::take`] has the values when the device got there.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when a buffer is shorter, [`Error::Device`] when the device failed.
+    pub fn read_later(&self, parts: &[(&Buffer, usize)]) -> Result<Pending> {
+        if let Some((buffer, len)) = parts.iter().find(|(buffer, len)| *len as u64 * 4 > buffer.bytes) {
+            return Err(Error::Internal(format!("reading {len} values of a buffer of {} bytes", buffer.bytes)));
+        }
+        let lengths: Vec<usize> = parts.iter().map(|(_, len)| *len).collect();
+        let bytes = 4 * lengths.iter().sum::<usize>() as u64;
+        self.readbacks.fetch_add(1, Ordering::Relaxed);
+        let staging = self.staging(bytes.max(4));
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
+        let mut at = 0;
+        for (buffer, len) in parts.iter().filter(|(_, len)| *len > 0) {
+            encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, at, *len as u64 * 4);
+            at += *len as u64 * 4;
+        }
+        self.queue.submit([encoder.finish()]);
+        let (sender, mapped) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver is gone only when nobody wants the values any more.
+            let _ = sender.send(result);
+        });
+        self.check()?;
+        Ok(Pending { staging, lengths, mapped })
+    }
+
+    fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
     /// Reads `len` 32-bit values from the start of `buffer`: waits for everything submitted before.
     ///
     /// # Errors
@@ -140,12 +180,7 @@ impl Gpu {
             return Ok(Vec::new());
         }
         self.readbacks.fetch_add(1, Ordering::Relaxed);
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: bytes.next_multiple_of(4),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let staging = self.staging(bytes.next_multiple_of(4));
         let mut encoder =
             self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
         encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, bytes.next_multiple_of(4));
@@ -162,5 +197,37 @@ impl Gpu {
         let mapped =
             staging.get_mapped_range(..).map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
         Ok(bytemuck::pod_collect_to_vec(&mapped[..bytes as usize]))
+    }
+}
+
+/// Values on their way back from the device.
+pub struct Pending {
+    staging: wgpu::Buffer,
+    /// Values of every part.
+    lengths: Vec<usize>,
+    mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Pending {
+    /// The values of every part, in 32-bit words, once they are there; never waits. They come with whatever makes the
+    /// device's queue move on, such as the next [`Gpu::read`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn take(&self) -> Result<Option<Vec<Vec<u32>>>> {
+        match self.mapped.try_recv() {
+            Err(TryRecvError::Empty) => return Ok(None),
+            Err(TryRecvError::Disconnected) => return Err(Error::Device("a read-back was dropped".into())),
+            Ok(result) => result.map_err(|error| Error::Device(format!("a read-back failed: {error}")))?,
+        }
+        let mapped =
+            self.staging.get_mapped_range(..).map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
+        let mut at = 0;
+        let part = |&len: &usize| {
+            let bytes = &mapped[at..at + len * 4];
+            at += len * 4;
+            bytemuck::pod_collect_to_vec(bytes)
+        };
+        Ok(Some(self.lengths.iter().map(part).collect()))
     }
 }

@@ -8,7 +8,7 @@ mod pipeline;
 mod recorder;
 mod shader;
 
-pub use buffer::{Buffer, Contents};
+pub use buffer::{Buffer, Contents, Pending};
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
@@ -240,6 +240,25 @@ impl Gpu {
     /// How many submissions were made so far.
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that the system could still give to this device; `None` where that cannot be known, such as for the
+    /// memory of a graphics card.
+    pub fn memory_available(&self) -> Option<u64> {
+        if !matches!(self.info.kind.as_str(), "Cpu" | "IntegratedGpu") {
+            return None;
+        }
+        let mut system = sysinfo::System::new().ok()?;
+        system.refresh_memory();
+        // Where the system does not say, it says 0.
+        Some(system.available_memory()).filter(|&bytes| bytes > 0)
+    }
+
+    /// Gives the device up, as a driver does that crashes: everything after fails. For tests of what follows.
+    pub fn lose(&self) {
+        let mut slot = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.get_or_insert("the device was given up".into());
+        self.device.destroy();
     }
 
     /// The first failure that the device reported since it was opened, if any.

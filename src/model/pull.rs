@@ -95,15 +95,16 @@ impl Default for Sources {
 pub struct PullOptions<'a> {
     /// The model folder; created if it is missing.
     pub dir: PathBuf,
-    /// Called at every step and at least every megabyte.
-    pub progress: &'a mut dyn FnMut(Progress),
+    /// Called at every step and at least every megabyte; an error from it ends the pull, and what has come stays for the
+    /// next one.
+    pub progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     /// Where to pull from.
     pub sources: Sources,
 }
 
 impl<'a> PullOptions<'a> {
     /// The usual sources, into `dir`.
-    pub fn new(dir: PathBuf, progress: &'a mut dyn FnMut(Progress)) -> PullOptions<'a> {
+    pub fn new(dir: PathBuf, progress: &'a mut dyn FnMut(Progress) -> Result<()>) -> PullOptions<'a> {
         PullOptions { dir, progress, sources: Sources::default() }
     }
 }
@@ -248,7 +249,7 @@ fn lock(entry: &Entry, options: &mut PullOptions<'_>) -> Result<File> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                (options.progress)(Progress { step: Step::Waiting, done: 0, total: entry.bytes });
+                (options.progress)(Progress { step: Step::Waiting, done: 0, total: entry.bytes })?;
                 std::thread::sleep(Duration::from_millis(200));
             }
             Err(TryLockError::Error(error)) => {

@@ -49,12 +49,12 @@ pub struct ModelWeights {
 }
 
 impl ModelWeights {
-    /// Uploads every tensor; `progress` hears the share done, 0 to 1.
+    /// Uploads every tensor; `progress` hears the share done, 0 to 1, and ends the upload by an error.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a tensor type without kernels, [`Error::TensorNotFinite`] for damaged values, and those
     /// of [`Gpu::buffer`].
-    pub fn upload(gpu: &Gpu, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<ModelWeights> {
+    pub fn upload(gpu: &Gpu, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<ModelWeights> {
         let config = files.config.clone();
         let embedding = weight(gpu, files, TensorRole::TokenEmbedding, Layout::Rows)?;
         let output = match config.tie_word_embeddings {
@@ -64,11 +64,11 @@ impl ModelWeights {
         let output_norm = norm(gpu, files, TensorRole::OutputNorm)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            progress((index + 1) as f32 / (config.num_hidden_layers + 1) as f32);
+            progress((index + 1) as f32 / (config.num_hidden_layers + 1) as f32)?;
             layers.push(layer(gpu, files, index)?);
         }
         gpu.wait()?;
-        progress(1.0);
+        progress(1.0)?;
         let frequencies = config.rope_frequencies();
         Ok(ModelWeights { config, embedding, output, output_norm, layers, frequencies })
     }

@@ -86,6 +86,16 @@ impl Mask {
         Kept { list: &self.kept, count: self.count, unit: self.unit }
     }
 
+    /// All units, kept or not.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// `[kept]` u32: the kept units, ascending.
+    pub fn list(&self) -> &Buffer {
+        &self.kept
+    }
+
     /// The dropped units, for kernels; `None` when nothing is dropped.
     pub fn dropped(&self) -> Option<Kept<'_>> {
         let count = self.total - self.count;

@@ -8,6 +8,7 @@ mod history;
 mod mask;
 mod plan;
 mod probing;
+mod reading;
 mod running;
 mod selector;
 
@@ -15,5 +16,6 @@ pub use history::{Calibrating, History};
 pub use mask::{LayerMasks, Mask};
 pub use plan::{Flops, LayerPlan, Plan, ProbeSize};
 pub use probing::{ProbeTrace, Probing};
+pub use reading::{Chosen, ChosenLayers, Reading};
 pub use running::{Frozen, Running, Watching, Window};
 pub use selector::{Block, Dense, Selector};

@@ -2,6 +2,7 @@
 //! through the first half of a block; their activations, fused with history, choose the units that the batch computes.
 //! Full-batch probing is the same with every sample and token, and without history.
 
+use super::reading::{self, Reading};
 use super::{Block, History, LayerMasks, Mask, Plan, ProbeSize, Running, Selector};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -21,10 +22,10 @@ const FIRST_STAYS: usize = 10;
 
 /// What one probe of one block left on the GPU.
 struct Site {
-    tokens: Buffer,  // [probe tokens] u32, ascending
-    samples: Buffer, // [probe samples] u32, ascending
-    fused: Buffer,   // [channels]
-    scores: Buffer,  // [units]
+    tokens: Arc<Buffer>, // [probe tokens] u32, ascending
+    samples: Buffer,     // [probe samples] u32, ascending
+    fused: Buffer,       // [channels]
+    scores: Arc<Buffer>, // [units]
 }
 
 /// What a probe saw and decided, read back for reports and tests.
@@ -93,10 +94,10 @@ impl Probing {
         let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
         let site = |units: usize, channels: usize| -> Result<Option<Site>> {
             Ok(Some(Site {
-                tokens: gpu.zeros("probe tokens", size.tokens)?,
+                tokens: Arc::new(gpu.zeros("probe tokens", size.tokens)?),
                 samples: gpu.zeros("probe samples", size.samples)?,
                 fused: gpu.zeros("fused statistic", channels)?,
-                scores: gpu.zeros("scores", units)?,
+                scores: Arc::new(gpu.zeros("scores", units)?),
             }))
         };
         let mut sites = Vec::new();
@@ -174,6 +175,26 @@ impl Probing {
             .collect()
     }
 
+    /// Starts to read back the masks of the last batch, the scores behind them and the tokens that were probed.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::read_later`].
+    pub fn read_later(&self, gpu: &Gpu) -> Result<Reading> {
+        let of = |site: &Option<Site>, mask: &Option<Arc<Mask>>| match (site, mask) {
+            (Some(site), Some(mask)) => Some(reading::Site {
+                scores: site.scores.clone(),
+                mask: mask.clone(),
+                probed: (self.size.tokens < self.shape.1).then(|| (site.tokens.clone(), self.size.tokens)),
+            }),
+            _ => None,
+        };
+        let sites = self.sites.iter().zip(&self.masks);
+        Reading::start(
+            gpu,
+            sites.map(|([heads, active], masks)| [of(heads, &masks.heads), of(active, &masks.channels)]).collect(),
+        )
+    }
+
     /// Residual importance, choice of tokens and samples, gather (paper, section 4.1).
     fn gather(&self, rec: &mut Recorder<'_>, block: &Block<'_>, site: &Site) -> Result<()> {
         if (block.samples, block.length) != self.shape {
@@ -239,10 +260,10 @@ impl Probing {
         (units, unit): (usize, usize),
     ) -> Result<()> {
         let (s, width) = (&self.scratch, units * unit);
-        let lists = (&site.samples, &site.tokens, block.lengths);
+        let lists = (&site.samples, &*site.tokens, block.lengths);
         let probe = (self.size.samples, self.size.tokens);
         probe_statistic::record(rec, &s.ranked, lists, &s.statistic, probe, (width, stride(width)))?;
-        let tokens = (&site.tokens, self.size.tokens);
+        let tokens = (&*site.tokens, self.size.tokens);
         if let Some(sums) = sums {
             fusion::record(rec, (&s.statistic, 1.0), tokens, fusion::History::None, sums, width)?;
         }

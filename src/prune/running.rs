@@ -5,6 +5,7 @@
 //! [`Window`] keeps their states; at a renewal ([`Running::renew`]) the units that were dropped run once more on those
 //! states, so that the sums know every unit, and the masks are chosen again.
 
+use super::reading::{self, Reading};
 use super::{Block, History, LayerMasks, Mask, Plan, Selector};
 use crate::config::ModelConfig;
 use crate::error::Result;
@@ -53,21 +54,28 @@ impl Window {
     }
 }
 
+/// What is known of one block, and what it is judged by.
+#[derive(Clone)]
+struct Watched {
+    sums: Arc<Buffer>,   // [units * elements of a unit]
+    scores: Arc<Buffer>, // [units]
+}
+
 /// Sums over a conversation, and the masks chosen from them.
 pub struct Running {
     model: ModelConfig,
     masks: Vec<LayerMasks>,
-    sums: Vec<[Option<Buffer>; 2]>, // by layer: [A*d], [C], where pruned
+    watched: Vec<[Option<Watched>; 2]>, // by layer: heads, channels
     history: Option<Arc<History>>,
     fused: Buffer,  // [max(A*d, C)]
-    scores: Buffer, // [max(A, C)]
     q: Buffer,      // [rows][A*d], for renewals
     mixed: Buffer,  // [rows][A*d]
     active: Buffer, // [rows][stride(C)]
 }
 
 impl Running {
-    /// Empty sums for a plan, with renewals of at most `rows` tokens. `history` must be collapsed.
+    /// Empty sums for a plan, with renewals of at most `rows` tokens. `history` must be collapsed. Where `every_block` is
+    /// set, blocks that the plan leaves whole are summed too, so that a later plan may prune them.
     ///
     /// # Errors
     /// Those of [`Gpu::buffer`].
@@ -75,23 +83,52 @@ impl Running {
         gpu: &Gpu,
         model: &ModelConfig,
         plan: &Plan,
-        rows: usize,
+        (rows, every_block): (usize, bool),
         history: Option<Arc<History>>,
     ) -> Result<Running> {
-        let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
-        let mut sums = Vec::new();
+        let (heads, width, channels) =
+            (model.num_attention_heads, model.num_attention_heads * model.head_dim, model.intermediate_size);
+        let block = |pruned: bool, units: usize, width: usize| -> Result<Option<Watched>> {
+            if !pruned && !every_block {
+                return Ok(None);
+            }
+            let (sums, scores) = (Arc::new(gpu.zeros("sums", width)?), Arc::new(gpu.zeros("scores", units)?));
+            Ok(Some(Watched { sums, scores }))
+        };
+        let mut watched = Vec::new();
         for layer in 0..plan.layers.len() {
-            let sum = |pruned: bool, width: usize| pruned.then(|| gpu.zeros("sums", width)).transpose();
-            sums.push([sum(plan.prunes_heads(layer), width)?, sum(plan.prunes_channels(layer), channels)?]);
+            watched.push([
+                block(plan.prunes_heads(layer), heads, width)?,
+                block(plan.prunes_channels(layer), channels, channels)?,
+            ]);
         }
+        Running::with(gpu, model, plan, rows, history, watched)
+    }
+
+    /// The same sums under another plan, with renewals of at most `rows` tokens.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::buffer`].
+    pub fn replanned(&self, gpu: &Gpu, plan: &Plan, rows: usize) -> Result<Running> {
+        Running::with(gpu, &self.model, plan, rows, self.history.clone(), self.watched.clone())
+    }
+
+    fn with(
+        gpu: &Gpu,
+        model: &ModelConfig,
+        plan: &Plan,
+        rows: usize,
+        history: Option<Arc<History>>,
+        watched: Vec<[Option<Watched>; 2]>,
+    ) -> Result<Running> {
+        let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
         let rows = rows.max(1);
         Ok(Running {
             model: model.clone(),
             masks: LayerMasks::for_plan(gpu, model, plan)?,
-            sums,
+            watched,
             history,
             fused: gpu.zeros("fused statistic", width.max(channels))?,
-            scores: gpu.zeros("scores", model.num_attention_heads.max(channels))?,
             q: gpu.zeros("renewal q", rows * width)?,
             mixed: gpu.zeros("renewal mixed", rows * width)?,
             active: gpu.zeros("renewal activations", rows * stride(channels))?,
@@ -103,7 +140,7 @@ impl Running {
     /// # Errors
     /// Those of [`Gpu::write`].
     pub fn clear(&self, gpu: &Gpu) -> Result<()> {
-        for sums in self.sums.iter().flatten().flatten() {
+        for Watched { sums, .. } in self.watched.iter().flatten().flatten() {
             gpu.write(sums, 0, &vec![0u8; sums.bytes() as usize])?;
         }
         Ok(())
@@ -115,11 +152,11 @@ impl Running {
     }
 
     pub(super) fn sums_of_heads(&self, layer: usize) -> Option<&Buffer> {
-        self.sums[layer][0].as_ref()
+        self.watched[layer][0].as_ref().map(|watched| &*watched.sums)
     }
 
     pub(super) fn sums_of_channels(&self, layer: usize) -> Option<&Buffer> {
-        self.sums[layer][1].as_ref()
+        self.watched[layer][1].as_ref().map(|watched| &*watched.sums)
     }
 
     /// Chooses every mask from the per-token mean of the sums over `tokens` tokens, fused with history.
@@ -131,13 +168,13 @@ impl Running {
         let channels = (self.model.intermediate_size, 1);
         for (layer, weights) in layers.iter().enumerate() {
             let history = self.history.as_ref();
-            if let (Some(sums), Some(mask)) = (&self.sums[layer][0], &self.masks[layer].heads) {
+            if let (Some(watched), Some(mask)) = (&self.watched[layer][0], &self.masks[layer].heads) {
                 let history = history.map_or(fusion::History::None, |history| history.of_heads(layer));
-                self.choose_block(rec, (sums, tokens), history, &weights.o_power, mask, heads)?;
+                self.choose_block(rec, (watched, tokens), history, &weights.o_power, mask, heads)?;
             }
-            if let (Some(sums), Some(mask)) = (&self.sums[layer][1], &self.masks[layer].channels) {
+            if let (Some(watched), Some(mask)) = (&self.watched[layer][1], &self.masks[layer].channels) {
                 let history = history.map_or(fusion::History::None, |history| history.of_channels(layer));
-                self.choose_block(rec, (sums, tokens), history, &weights.down_power, mask, channels)?;
+                self.choose_block(rec, (watched, tokens), history, &weights.down_power, mask, channels)?;
             }
         }
         Ok(())
@@ -146,17 +183,17 @@ impl Running {
     fn choose_block(
         &self,
         rec: &mut Recorder<'_>,
-        (sums, tokens): (&Buffer, usize),
+        (Watched { sums, scores }, tokens): (&Watched, usize),
         history: fusion::History<'_>,
         power: &Buffer,
         mask: &Mask,
         (units, unit): (usize, usize),
     ) -> Result<()> {
-        let mean = (sums, 1.0 / tokens.max(1) as f32);
+        let mean = (&**sums, 1.0 / tokens.max(1) as f32);
         // One row: the list of tokens is not read.
         fusion::record(rec, mean, (sums, 1), history, &self.fused, units * unit)?;
-        score::record(rec, (&self.fused, power), &self.scores, (units, unit))?;
-        mask.choose(rec, &self.scores, self.model.group_size())
+        score::record(rec, (&self.fused, power), scores, (units, unit))?;
+        mask.choose(rec, scores, self.model.group_size())
     }
 
     /// Adds the last `rows` tokens of the window, run with `masks`, to the sums: their kept units as they were computed, their dropped units
@@ -175,9 +212,10 @@ impl Running {
     ) -> Result<()> {
         for (layer, weights) in layers.iter().enumerate() {
             let LayerMasks { heads, channels } = &masks[layer];
-            if let (Some(sums), Some(mask)) = (&self.sums[layer][0], heads) {
-                add(rec, &window.mixed[layer], mask.kept(), sums, weights.o.cols, rows)?;
-                if let Some(dropped) = mask.dropped() {
+            if let Some(sums) = self.sums_of_heads(layer) {
+                let kept = heads.as_ref().map(|mask| mask.kept());
+                add(rec, &window.mixed[layer], kept, sums, weights.o.cols, rows)?;
+                if let Some((mask, dropped)) = heads.as_ref().and_then(|mask| Some((mask, mask.dropped()?))) {
                     let normed = Rows::from(&window.normed_attention[layer]);
                     matmul_rows::record(rec, normed, &weights.q, Some(dropped), (&self.q).into(), rows)?;
                     rope::record(rec, &self.q, &window.places, turns, (rows, dropped.count))?;
@@ -191,27 +229,51 @@ impl Running {
                         members: Members::Dropped(mask.place_of()),
                     };
                     attention::record(rec, queries, caches[layer], (&self.mixed).into())?;
-                    add(rec, &self.mixed, dropped, sums, weights.o.cols, rows)?;
+                    add(rec, &self.mixed, Some(dropped), sums, weights.o.cols, rows)?;
                 }
             }
-            if let (Some(sums), Some(mask)) = (&self.sums[layer][1], channels) {
-                add(rec, &window.active[layer], mask.kept(), sums, weights.down.cols, rows)?;
-                if let Some(dropped) = mask.dropped() {
+            if let Some(sums) = self.sums_of_channels(layer) {
+                let kept = channels.as_ref().map(|mask| mask.kept());
+                add(rec, &window.active[layer], kept, sums, weights.down.cols, rows)?;
+                if let Some(dropped) = channels.as_ref().and_then(|mask| mask.dropped()) {
                     let normed = Rows::from(&window.normed_mlp[layer]);
                     let both = (&weights.gate, &weights.up);
                     gate_up::record(rec, normed, both, Some(dropped), (&self.active).into(), rows)?;
-                    add(rec, &self.active, dropped, sums, weights.down.cols, rows)?;
+                    add(rec, &self.active, Some(dropped), sums, weights.down.cols, rows)?;
                 }
             }
         }
         Ok(())
     }
+
+    /// Starts to read back the masks of [`Running::choose`] and the scores behind them.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::read_later`].
+    pub fn read_later(&self, gpu: &Gpu) -> Result<Reading> {
+        let of = |watched: &Option<Watched>, mask: &Option<Arc<Mask>>| match (watched, mask) {
+            (Some(watched), Some(mask)) => Some((watched.scores.clone(), mask.clone())),
+            _ => None,
+        };
+        let sites = self.watched.iter().zip(&self.masks).map(|([heads, channels], masks)| {
+            [of(heads, &masks.heads), of(channels, &masks.channels)]
+                .map(|site| site.map(|(scores, mask)| reading::Site { scores, mask, probed: None }))
+        });
+        Reading::start(gpu, sites.collect())
+    }
 }
 
-/// `sums[c] += sum over rows of x[row, c]^2` for the units in `x`.
-fn add(rec: &mut Recorder<'_>, x: &Buffer, units: Kept<'_>, sums: &Buffer, width: usize, rows: usize) -> Result<()> {
-    let stride = stride(units.count * units.unit);
-    history_update::record(rec, x.into(), Some(units), None, sums, summing(rows, width, stride))
+/// `sums[c] += sum over rows of x[row, c]^2` for the units in `x`; `None` = all of them.
+fn add(
+    rec: &mut Recorder<'_>,
+    x: &Buffer,
+    units: Option<Kept<'_>>,
+    sums: &Buffer,
+    width: usize,
+    rows: usize,
+) -> Result<()> {
+    let stride = stride(units.map_or(width, |units| units.count * units.unit));
+    history_update::record(rec, x.into(), units, None, sums, summing(rows, width, stride))
 }
 
 fn summing(rows: usize, width: usize, stride: usize) -> Update {

@@ -29,7 +29,7 @@ pub fn files(gguf: &GgufWriter) -> ModelFiles {
 
 /// A model on a device.
 pub fn load(gpu: &Arc<Gpu>, files: &ModelFiles) -> Arc<Engine> {
-    Engine::load(gpu.clone(), files, &mut |_| {}).expect("a model that fits the device")
+    Engine::load(gpu.clone(), files, &mut |_| Ok(())).expect("a model that fits the device")
 }
 
 /// A model on the shared device, beside its reference.

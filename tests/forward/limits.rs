@@ -82,7 +82,7 @@ fn weights_in_shards_change_nothing() {
 }
 
 fn refused(gpu: &Arc<Gpu>, file: &GgufWriter) -> Error {
-    Engine::load(gpu.clone(), &files(file), &mut |_| {}).err().expect("a model that cannot run")
+    Engine::load(gpu.clone(), &files(file), &mut |_| Ok(())).err().expect("a model that cannot run")
 }
 
 #[test]
@@ -101,7 +101,13 @@ fn a_row_that_no_binding_holds_is_refused_with_its_numbers() {
     let engine = load(&capped, &files(&file));
     let error = secateur::engine::Sequences::new(
         &engine,
-        secateur::engine::SequenceOptions { samples: 1, context: 500, prune: Default::default(), history: None },
+        secateur::engine::SequenceOptions {
+            samples: 1,
+            context: 500,
+            prune: Default::default(),
+            history: None,
+            live: false,
+        },
     );
     let Some(Error::DeviceLimit { what, needed: 64_000, available: 24_576, .. }) = error.err() else {
         panic!("a cache of 500 x 2 x 16 numbers does not fit")

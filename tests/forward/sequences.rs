@@ -223,7 +223,7 @@ fn wrong_requests_are_refused_by_name() {
     refused(Scorer::new(&engine, 200, 400).map(|_| Vec::new()), &["200 x 400", "65535"]);
     let options = |context: usize| {
         let prune = Default::default();
-        secateur::engine::SequenceOptions { samples: 1, context, prune, history: None }
+        secateur::engine::SequenceOptions { samples: 1, context, prune, history: None, live: false }
     };
     for context in [0, 513] {
         refused(

@@ -313,6 +313,6 @@ impl<'a> Conversation<'a> {
 }
 
 fn sequences(engine: &Arc<Engine>, prune: &PruneConfig, context: usize) -> Result<Sequences> {
-    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None };
+    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None, live: false };
     Ok(Sequences::new(engine, options)?)
 }

@@ -7,6 +7,7 @@ use super::part::Part;
 use super::{Failure, Progress, PullOptions, Sources, Step};
 use std::io::Read;
 use std::thread;
+use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body};
 
@@ -59,8 +60,17 @@ pub fn fetch(url: &str, total: u64, part: &mut Part, options: &mut PullOptions<'
             return Err(Failure::Source(format!("{url}: {reason} ({failures} tries without progress)")));
         }
         tracing::info!(url, reason, failures, "trying the hub again");
-        (options.progress)(Progress { step: Step::Retrying, done: part.len(), total });
-        thread::sleep(options.sources.backoff.saturating_mul(1 << (failures - 1).min(6)));
+        let mut pause = options.sources.backoff.saturating_mul(1 << (failures - 1).min(6));
+        loop {
+            (options.progress)(Progress { step: Step::Retrying, done: part.len(), total }).map_err(Failure::Fatal)?;
+            // In short steps: a pull that is cancelled ends at once.
+            let step = pause.min(Duration::from_millis(200));
+            thread::sleep(step);
+            pause -= step;
+            if pause.is_zero() {
+                break;
+            }
+        }
     }
 }
 
@@ -83,7 +93,7 @@ fn attempt(
     url: &str,
     total: u64,
     part: &mut Part,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> crate::Result<()>,
 ) -> Result<(), Break> {
     if part.len() == total {
         return Ok(());
@@ -101,7 +111,7 @@ fn attempt(
     loop {
         if reported == 0 || part.len() >= reported + REPORT || part.len() == total {
             reported = part.len().max(1);
-            progress(Progress { step: Step::Hub, done: part.len(), total });
+            progress(Progress { step: Step::Hub, done: part.len(), total })?;
         }
         let count = body.read(&mut buffer).map_err(|error| {
             Break::Again(format!("the connection broke after {} of {total} bytes: {error}", part.len()))

@@ -26,7 +26,7 @@ pub struct Part {
 impl Part {
     /// Opens or creates the part and hashes what an earlier pull left in it; more than `total` bytes cannot be right and
     /// are dropped.
-    pub fn open(path: PathBuf, total: u64, progress: &mut dyn FnMut(Progress)) -> Result<Part> {
+    pub fn open(path: PathBuf, total: u64, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<Part> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -122,7 +122,7 @@ impl Part {
 }
 
 /// SHA-256 of a file in lower-case hexadecimal.
-pub fn hash_file(path: &Path, total: u64, progress: &mut dyn FnMut(Progress)) -> Result<String> {
+pub fn hash_file(path: &Path, total: u64, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let mut hasher = Sha256::new();
     hash_into(&mut hasher, &mut file, path, total, progress)?;
@@ -134,7 +134,7 @@ fn hash_into(
     file: &mut impl Read,
     path: &Path,
     total: u64,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<u64> {
     let mut buffer = vec![0; CHUNK];
     let mut done = 0;
@@ -147,6 +147,6 @@ fn hash_into(
         };
         hasher.update(buffer.get(..count).unwrap_or_default());
         done += count as u64;
-        progress(Progress { step: Step::Checking, done, total });
+        progress(Progress { step: Step::Checking, done, total })?;
     }
 }

