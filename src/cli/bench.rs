@@ -3,7 +3,7 @@
 //! Configurations take turns within a round, so that a machine whose speed drifts treats them alike; the median over
 //! rounds is reported.
 
-use super::answer::{difference, rate, removed};
+use super::answer::removed;
 use super::load::{Loaded, Opened};
 use super::options::{MethodName, ModelOptions, ProbeOptions};
 use super::output::{JsonOption, print};
@@ -13,6 +13,7 @@ use clap::Args;
 use secateur::config::{Method, PruneConfig, PrunePhases};
 use secateur::engine::{SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
+use secateur::protocol::rate;
 use secateur::prune::Flops;
 use serde::Serialize;
 use std::time::Instant;
@@ -174,14 +175,14 @@ impl Contender {
         let before = sequences.flops();
         let started = Instant::now();
         sequences.prefill(&[ids[..prompt].to_vec()])?;
-        let prefill = (rate(prompt, started.elapsed().as_secs_f64()), difference(sequences.flops(), before));
+        let prefill = (rate(prompt, started.elapsed().as_secs_f64()), sequences.flops() - before);
         let before = sequences.flops();
         let started = Instant::now();
         for &id in &ids[prompt..] {
             sequences.step(&[id])?;
         }
         let seconds = started.elapsed().as_secs_f64();
-        Ok([prefill, (rate(ids.len() - prompt, seconds), difference(sequences.flops(), before))])
+        Ok([prefill, (rate(ids.len() - prompt, seconds), sequences.flops() - before)])
     }
 
     fn runs(self, tokens: [usize; 2]) -> impl Iterator<Item = Run> {

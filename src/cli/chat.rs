@@ -6,7 +6,7 @@
 mod command;
 mod conversation;
 
-use super::answer::Stop;
+use super::answer::{prefill_warning, summary};
 use super::input::{MAX_INPUT, check_input};
 use super::interrupt::{self, Work};
 use super::load::{Loaded, Opened};
@@ -23,6 +23,7 @@ use secateur::Error;
 use secateur::config::{Method, SamplingConfig};
 use secateur::model::catalogue::Catalogue;
 use secateur::model::pull::{models_dir, resolve};
+use secateur::protocol::Stop;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -166,7 +167,7 @@ fn turn(conversation: &mut Conversation<'_>, text: Option<String>, json: &JsonSi
         false => print(piece),
         true => {
             let mut stderr = std::io::stderr().lock();
-            Ok(stderr.write_all(piece.as_bytes()).and_then(|()| stderr.flush())?)
+            stderr.write_all(piece.as_bytes()).and_then(|()| stderr.flush()).map_err(Error::io("write", "stderr"))
         }
     };
     let work = Work::start();
@@ -176,14 +177,14 @@ fn turn(conversation: &mut Conversation<'_>, text: Option<String>, json: &JsonSi
     };
     drop(work);
     emit("\n")?;
-    if let Some(warning) = made.prefill_warning() {
+    if let Some(warning) = prefill_warning(&made) {
         note(&warning);
     }
-    if let Some(remark) = conversation.remark(made.stop) {
+    if let Some(remark) = made.stop.and_then(|stop| conversation.remark(stop)) {
         note(&remark);
     }
-    say(&format!("[{}]", made.summary()));
-    Ok(if made.stop == Stop::Interrupted { Flow::Interrupted } else { Flow::Go })
+    say(&format!("[{}]", summary(&made)));
+    Ok(if made.stop == Some(Stop::Stopped) { Flow::Interrupted } else { Flow::Go })
 }
 
 fn greet(opened: &Opened, loaded: &Loaded, conversation: &Conversation<'_>, interactive: bool) {

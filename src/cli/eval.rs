@@ -10,9 +10,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use secateur::config::{Method, ModelConfig};
 use secateur::eval::data::{Chunks, TextData};
-use secateur::eval::masks::{FORMAT, MasksHeader, MasksWriter};
 use secateur::eval::perplexity::{self, HistoryKind, Observer, Outcome, PerplexityOptions, Phase};
 use secateur::eval::report::{CalibrationRecord, Circumstances, PerplexityReport};
+use secateur::prune::masks_file::{FORMAT, MasksHeader, MasksWriter};
 use secateur::prune::{Plan, ProbeTrace};
 use std::path::PathBuf;
 

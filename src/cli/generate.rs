@@ -1,6 +1,6 @@
 //! `secateur generate`: one prompt, one answer.
 
-use super::answer::{Answer, Limits, Stop, answer};
+use super::answer::{prefill_warning, summary};
 use super::input::{MAX_INPUT, check_input};
 use super::load::Opened;
 use super::options::{ModelOptions, PruneOptions, SamplingOptions};
@@ -11,9 +11,12 @@ use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Sampler, SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
+use secateur::protocol::Stop;
+use secateur::session::{Writer, Written};
 use secateur::text::{Message, Special, StopStrings};
 use serde::Serialize;
 use std::io::{IsTerminal, Read};
+use std::ops::ControlFlow;
 
 /// Tokens of an answer where `--max-tokens` is not given.
 const MAX_TOKENS: usize = 256;
@@ -64,7 +67,7 @@ struct GenerateReport<'a> {
     prefill_tokens_per_second: f64,
     /// Of the answer; its first token is drawn from the prompt's pass and does not count.
     tokens_per_second: f64,
-    stop: Stop,
+    stop: Option<Stop>,
     method: Method,
     ratio: f64,
     kept_mlp: Vec<usize>,
@@ -106,13 +109,25 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     if sequences.plan().prunes() && prune.method == Method::Pp {
         note("no calibration: units are chosen from the prompt and the answer alone, without history");
     }
-    let mut sampler = Sampler::new(sampling.clone())?;
     let tokenizer = &opened.tokenizer;
     let decoder = if args.raw { tokenizer.stream_continuing(true) } else { tokenizer.stream(true) };
-    let limits = Limits { max_tokens: args.max_tokens, ignore_end: args.ignore_end, stops: StopStrings::new(stops) };
+    let mut writer = Writer {
+        sequences: &mut sequences,
+        tokenizer,
+        decoder,
+        sampler: Sampler::new(sampling.clone())?,
+        stops: StopStrings::new(stops),
+        max_tokens: args.max_tokens,
+        ignore_end: args.ignore_end,
+    };
     let quiet = json.takes_stdout();
-    let mut emit = |piece: &str| if quiet { Ok(()) } else { print(piece) };
-    let made = answer(&mut sequences, (tokenizer, decoder), &ids, &mut sampler, limits, &mut emit, &|| false)?;
+    let mut made = Written::default();
+    writer.write(&ids, &mut made, &mut |piece, _, _| {
+        if !quiet {
+            print(piece)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
     if !quiet && !made.text.ends_with('\n') {
         print("\n")?;
     }
@@ -136,8 +151,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         flops: flops.pass + flops.probe,
         flops_dense: flops.dense,
         flops_probe: flops.probe,
-        decode_flops: made.decode_flops.pass + made.decode_flops.probe,
-        decode_flops_dense: made.decode_flops.dense,
+        decode_flops: made.decode.flops + made.decode.flops_probe,
+        decode_flops_dense: made.decode.flops_dense,
         prune: &prune,
         sampling: &sampling,
         seed: args.seed,
@@ -179,14 +194,14 @@ fn prompt(args: &GenerateArgs, opened: &Opened) -> Result<(Vec<u32>, Vec<String>
     Ok((opened.tokenizer.encode_prompt(&prompt)?, template.stop_strings().to_vec()))
 }
 
-fn report_to_user(made: &Answer, context: usize) {
-    if let Some(warning) = made.prefill_warning() {
+fn report_to_user(made: &Written, context: usize) {
+    if let Some(warning) = prefill_warning(made) {
         note(&warning);
     }
-    if made.stop == Stop::Context {
+    if made.stop == Some(Stop::Context) {
         note(&format!("the answer stops here because the context of {context} tokens is full; raise --context"));
     }
     if std::io::stderr().is_terminal() {
-        say(&made.summary());
+        say(&summary(made));
     }
 }

@@ -77,11 +77,9 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
 }
 
 /// Writes to stdout at once; unlike `print!`, a closed pipe is an error and no panic.
-pub fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> secateur::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::io("write", "stdout"))
 }
 
 /// Writes a line to stderr. That stderr is closed is no reason to stop.

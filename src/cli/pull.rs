@@ -31,7 +31,7 @@ pub fn run(args: &PullArgs) -> Result<()> {
     }
     let entry = catalogue.get(args.name.as_deref().unwrap_or(&catalogue.default))?;
     let path = fetch(entry)?;
-    print(&format!("{}\n", path.display()))
+    Ok(print(&format!("{}\n", path.display()))?)
 }
 
 /// Pulls one model behind a progress bar; returns its path.

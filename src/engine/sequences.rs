@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Tokens of a prompt that run in one pass; longer prompts run in several.
 const CHUNK: usize = 1024;
+/// The same while somebody waits: some seconds on a slow device.
+const HEARD_CHUNK: usize = 256;
 
 /// What sequences are made for.
 pub struct SequenceOptions {
@@ -289,11 +291,45 @@ impl Sequences {
     /// # Errors
     /// [`Error::PromptTooLong`] when a prompt does not fit, [`Error::Setting`] for an empty one, [`Error::Device`].
     pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        if prompts.len() != self.lengths.len() || prompts.iter().any(Vec::is_empty) {
+        self.begin_prompts(&prompts.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>())?;
+        // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
+        if let [prompt] = prompts {
+            let passes = prompt.len().div_ceil(CHUNK);
+            for (index, chunk) in prompt.chunks(CHUNK).enumerate() {
+                self.prefill_pass(&[chunk.to_vec()], index + 1 == passes)?;
+            }
+        } else {
+            self.prefill_pass(prompts, true)?;
+        }
+        self.end_prompts()
+    }
+
+    /// The next pass of [`Sequences::prefill`] for one sequence while somebody waits: of `prompt`, `done` tokens have run.
+    /// Returns how many have run now, and the logits after the last. Passes are short where that changes nothing; between
+    /// them the prompt can be given up.
+    ///
+    /// # Errors
+    /// As [`Sequences::prefill`].
+    pub fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<(usize, Option<Vec<f32>>)> {
+        if done == 0 {
+            self.begin_prompts(&[prompt])?;
+        }
+        let probed = self.prune.phases.prefill && self.plan.prunes();
+        let end = prompt.len().min(done + if probed { CHUNK } else { HEARD_CHUNK });
+        self.prefill_pass(&[prompt[done..end].to_vec()], end == prompt.len())?;
+        if end < prompt.len() {
+            self.engine.gpu().wait()?;
+            return Ok((end, None));
+        }
+        Ok((end, self.end_prompts()?.pop()))
+    }
+
+    fn begin_prompts(&mut self, prompts: &[&[u32]]) -> Result<()> {
+        if prompts.len() != self.lengths.len() || prompts.iter().any(|prompt| prompt.is_empty()) {
             let (found, expected) = (prompts.len(), self.lengths.len());
             return Err(Error::Setting(format!("{found} prompts for {expected} sequences, or an empty prompt")));
         }
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         check_rows(prompts.len(), longest)?;
         for (prompt, &length) in prompts.iter().zip(&self.lengths) {
             self.engine.check_ids(prompt)?;
@@ -310,16 +346,10 @@ impl Sequences {
         } else {
             self.absorb_window()?;
         }
-        self.adopt()?;
-        // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
-        if prompts.len() == 1 {
-            let chunks: Vec<&[u32]> = prompts[0].chunks(CHUNK).collect();
-            for (index, chunk) in chunks.iter().enumerate() {
-                self.prefill_pass(&[chunk.to_vec()], index + 1 == chunks.len())?;
-            }
-        } else {
-            self.prefill_pass(prompts, true)?;
-        }
+        self.adopt()
+    }
+
+    fn end_prompts(&mut self) -> Result<Vec<Vec<f32>>> {
         if !(self.prune.phases.prefill && self.plan.prunes()) {
             self.choose_from_sums(false)?;
         }

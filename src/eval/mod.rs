@@ -1,10 +1,9 @@
 //! Evaluation on data: what a method costs in quality, as numbers that can be repeated.
 //!
-//! Owns the reading and cutting of data sets ([`data`]), the scoring ([`perplexity`]), the record of what was run
-//! ([`report`]) and of what was kept ([`masks`]). Invariant: a result carries everything that it depends on (hashes of
+//! Owns the reading and cutting of data sets ([`data`]), the scoring ([`perplexity`]) and the record of what was run
+//! ([`report`]). Invariant: a result carries everything that it depends on (hashes of
 //! model and data, settings, device), so that two results can be compared or a difference explained.
 
 pub mod data;
-pub mod masks;
 pub mod perplexity;
 pub mod report;

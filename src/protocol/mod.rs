@@ -218,6 +218,8 @@ pub struct Prompt {
 pub enum Stop {
     /// The model said so.
     End,
+    /// A string came that ends an answer.
+    Phrase,
     /// As many tokens as were asked for.
     Length,
     /// The context is full.

@@ -6,6 +6,7 @@
 
 mod history;
 mod mask;
+pub mod masks_file;
 mod plan;
 mod probing;
 mod reading;

@@ -141,6 +141,14 @@ impl Flops {
     }
 }
 
+impl std::ops::Sub for Flops {
+    type Output = Flops;
+
+    fn sub(self, before: Flops) -> Flops {
+        Flops { pass: self.pass - before.pass, dense: self.dense - before.dense, probe: self.probe - before.probe }
+    }
+}
+
 fn block(model: &ModelConfig, layer: LayerPlan, kv_heads: usize, queries: f64, attended: f64) -> f64 {
     let (hidden, d) = (model.hidden_size as f64, model.head_dim as f64);
     let (heads, kv, channels) = (layer.heads as f64, kv_heads as f64, layer.channels as f64);

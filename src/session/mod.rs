@@ -1,34 +1,85 @@
 //! An engine at work in the background, with a device of its own: commands in, events out, nobody waits for anybody.
+//!
+//! - [`Handle`] is what a face of the program holds: it sends commands, drains events, stops what runs;
+//! - [`Writer`] is the loop that turns a prompt into text, for the session and for the command line alike.
+//!
+//! Invariants: commands run one after another, in order; a stop reaches whatever runs within one pass of the model; an
+//! engine that failed is given up and made anew, and the thread outlives it.
 
+mod answer;
+mod catalogue;
+mod compare;
+mod fit;
+mod load;
+mod masks;
 mod planned;
+mod talk;
+mod worker;
 
+pub use answer::{Listener, Writer, Written};
+pub use catalogue::{CatalogueItem, catalogue};
 pub use planned::{Planned, planned};
 
 use crate::protocol::{Command, Event};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use worker::{Outbox, Worker};
 
-/// A running session. Dropping it ends the session.
-pub struct Handle {}
+/// A running session. Dropping it ends the session and waits for the pass that runs.
+pub struct Handle {
+    commands: Option<Sender<(u64, Command)>>,
+    events: Receiver<Event>,
+    /// Commands up to this number are to end.
+    stopped: Arc<AtomicU64>,
+    sent: AtomicU64,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Handle {
     /// Starts a session; `wake` is called, on its thread, after every event.
-    pub fn start(wake: impl Fn() + Send + Sync + 'static) -> Handle {
-        let _ = wake;
-        todo!()
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] where the system gives no thread.
+    pub fn start(wake: impl Fn() + Send + Sync + 'static) -> crate::Result<Handle> {
+        let (commands, inbox) = channel();
+        let (outbox, events) = channel();
+        let stopped = Arc::new(AtomicU64::new(0));
+        let outbox = Outbox { events: outbox, wake: Arc::new(wake) };
+        let worker = Worker::new(inbox, outbox, stopped.clone());
+        let thread = std::thread::Builder::new().name("session".into()).spawn(move || worker.run());
+        let thread = thread.map_err(crate::Error::io("start", "the session's thread"))?;
+        Ok(Handle { commands: Some(commands), events, stopped, sent: AtomicU64::new(0), thread: Some(thread) })
     }
 
     /// Queues a command. [`Command::Prune`] is heard in the middle of an answer.
     pub fn send(&self, command: Command) {
-        let _ = command;
-        todo!()
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(commands) = &self.commands {
+            // The thread ends with this handle alone.
+            let _ = commands.send((number, command));
+        }
     }
 
     /// Ends everything that was sent so far: a download, a load, an answer. What an answer has said stays.
     pub fn stop(&self) {
-        todo!()
+        self.stopped.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The events since the last call, oldest first; never waits.
     pub fn drain(&self) -> Vec<Event> {
-        todo!()
+        self.events.try_iter().collect()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stopped.store(u64::MAX, Ordering::Relaxed);
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was told as an event.
+            let _ = thread.join();
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: `held` are the tokens whose keys and values the cache holds. A turn renders the whole conversation anew,
 //! keeps the part of the cache that begins alike, and runs only what is new.
 
-use crate::cli::answer::{Answer, Limits, Stop, answer, removed};
+use crate::cli::answer::removed;
 use crate::cli::load::Opened;
 use crate::cli::options::DEFAULT_RATIO;
 use crate::cli::output::bytes;
@@ -11,9 +11,12 @@ use anyhow::Result;
 use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Engine, Sampler, SequenceOptions, Sequences};
+use secateur::protocol::Stop;
 use secateur::prune::Flops;
+use secateur::session::{Writer, Written};
 use secateur::text::{ChatTemplate, Message, StopStrings};
 use serde::Serialize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +40,7 @@ struct Turn {
     prefill_seconds: f64,
     decode_seconds: f64,
     tokens_per_second: f64,
-    stop: Stop,
+    stop: Option<Stop>,
     method: Method,
     ratio: f64,
     flops: f64,
@@ -91,9 +94,9 @@ impl<'a> Conversation<'a> {
     pub fn say(
         &mut self,
         text: String,
-        emit: &mut dyn FnMut(&str) -> Result<()>,
+        emit: &mut dyn FnMut(&str) -> secateur::Result<()>,
         asked_to_stop: &dyn Fn() -> bool,
-    ) -> Result<Answer> {
+    ) -> Result<Written> {
         self.messages.push(Message::new("user", text));
         let made = self.turn(emit, asked_to_stop);
         if made.is_err() {
@@ -106,9 +109,9 @@ impl<'a> Conversation<'a> {
     /// Draws another answer to the last question.
     pub fn retry(
         &mut self,
-        emit: &mut dyn FnMut(&str) -> Result<()>,
+        emit: &mut dyn FnMut(&str) -> secateur::Result<()>,
         asked_to_stop: &dyn Fn() -> bool,
-    ) -> Result<Answer> {
+    ) -> Result<Written> {
         match self.messages.pop_if(|last| last.role == "assistant") {
             Some(last) => {
                 let made = self.turn(emit, asked_to_stop);
@@ -121,7 +124,11 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn turn(&mut self, emit: &mut dyn FnMut(&str) -> Result<()>, asked_to_stop: &dyn Fn() -> bool) -> Result<Answer> {
+    fn turn(
+        &mut self,
+        emit: &mut dyn FnMut(&str) -> secateur::Result<()>,
+        asked_to_stop: &dyn Fn() -> bool,
+    ) -> Result<Written> {
         let tokenizer = &self.opened.tokenizer;
         let prompt = self.template.prompt(tokenizer, &self.messages, true)?;
         let ids = tokenizer.encode_prompt(&prompt)?;
@@ -138,17 +145,25 @@ impl<'a> Conversation<'a> {
         let common = ids.iter().zip(&self.held).take_while(|(a, b)| a == b).count().min(ids.len().saturating_sub(1));
         self.sequences.truncate(0, common);
         self.held.truncate(common);
-        let limits = Limits {
+        let seed = self.settings.sampling.seed.wrapping_add(self.answers);
+        let sampler = Sampler::new(SamplingConfig { seed, ..self.settings.sampling.clone() })?;
+        self.answers += 1;
+        let mut writer = Writer {
+            sequences: &mut self.sequences,
+            tokenizer,
+            decoder: tokenizer.stream(true),
+            sampler,
+            stops: StopStrings::new(self.template.stop_strings().iter().cloned()),
             max_tokens: self.settings.max_tokens,
             ignore_end: false,
-            stops: StopStrings::new(self.template.stop_strings().iter().cloned()),
         };
-        let seed = self.settings.sampling.seed.wrapping_add(self.answers);
-        let mut sampler = Sampler::new(SamplingConfig { seed, ..self.settings.sampling.clone() })?;
-        self.answers += 1;
-        let (decoder, sequences) = (tokenizer.stream(true), &mut self.sequences);
-        let new = ids.get(common..).unwrap_or_default();
-        let made = answer(sequences, (tokenizer, decoder), new, &mut sampler, limits, emit, asked_to_stop)?;
+        let mut made = Written::default();
+        writer.write(ids.get(common..).unwrap_or_default(), &mut made, &mut |piece, _, _| {
+            if !piece.is_empty() {
+                emit(piece)?;
+            }
+            Ok(if asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
         let prompt_tokens = ids.len();
         self.held = ids;
         self.held.extend(&made.ids);
@@ -159,8 +174,8 @@ impl<'a> Conversation<'a> {
         Ok(made)
     }
 
-    fn record(&self, made: &Answer, prompt_tokens: usize) -> Turn {
-        let (prompt, decode) = (made.prefill_flops, made.decode_flops);
+    fn record(&self, made: &Written, prompt_tokens: usize) -> Turn {
+        let cost = made.prefill + made.decode;
         Turn {
             prompt_tokens,
             prefilled_tokens: made.prefilled,
@@ -171,9 +186,9 @@ impl<'a> Conversation<'a> {
             stop: made.stop,
             method: self.settings.prune.method,
             ratio: self.settings.prune.ratio,
-            flops: prompt.pass + prompt.probe + decode.pass + decode.probe,
-            flops_dense: prompt.dense + decode.dense,
-            flops_probe: prompt.probe + decode.probe,
+            flops: cost.flops + cost.flops_probe,
+            flops_dense: cost.flops_dense,
+            flops_probe: cost.flops_probe,
         }
     }
 
@@ -224,7 +239,7 @@ impl<'a> Conversation<'a> {
     pub fn remark(&self, stop: Stop) -> Option<String> {
         match stop {
             Stop::End | Stop::Phrase => None,
-            Stop::Interrupted => Some("stopped".into()),
+            Stop::Stopped => Some("stopped".into()),
             Stop::Length => Some(format!("cut off at {} tokens; --max-tokens allows more", self.settings.max_tokens)),
             Stop::Context => Some(format!(
                 "cut off: the context of {} tokens is full; /clear starts a new conversation, --context makes room",
