@@ -4,6 +4,7 @@
 //! - [`Store`] keeps everything in one SQLite file, whole after a kill at any moment;
 //! - [`export`] and [`import`] turn a conversation into Markdown or JSON and back.
 
+mod heat_codec;
 mod store;
 mod transfer;
 mod tree;
@@ -52,4 +53,10 @@ pub struct Preset {
     pub name: String,
     /// What it sets.
     pub settings: ChatSettings,
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
