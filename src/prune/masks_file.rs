@@ -130,7 +130,10 @@ pub fn read(path: &Path) -> Result<(MasksHeader, Vec<Vec<LayerLine>>)> {
     let header: MasksHeader = match lines.next()? {
         Some(header) => header,
         None => {
-            return Err(Error::bad_file(path, "the file is empty: it was to hold masks, as `eval --masks` writes them"));
+            return Err(Error::bad_file(
+                path,
+                "the file is empty: it was to hold masks, as `eval --masks` writes them",
+            ));
         }
     };
     if header.format != FORMAT {

@@ -147,11 +147,13 @@ mod tests {
 
     #[test]
     fn most_turns_begin_as_the_turn_before() {
-        let left_out: Vec<usize> =
-            (4..40).map(|turns| fitted(turns, Overflow::DropOldest).unwrap().left_out.len()).collect();
-        let changes = left_out.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let room = Room { context: 400, reserve: 100, behind: 0, overflow: Overflow::DropOldest };
+        let left_out = |turns| fit(&conversation(turns), room, &mut tokens).unwrap().left_out.len();
+        let left_out: Vec<usize> = (15..60).map(left_out).collect();
         assert!(left_out.windows(2).all(|pair| pair[0] <= pair[1]), "{left_out:?}");
-        assert!(changes * 10 <= left_out.len() * 9, "{left_out:?}");
+        let changes = left_out.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        // 45 turns of 20 tokens in steps of 100.
+        assert!((8..=10).contains(&changes), "{changes}: {left_out:?}");
     }
 
     #[test]
@@ -167,6 +169,6 @@ mod tests {
     #[test]
     fn the_beginning_of_an_answer_takes_room_too() {
         let room = Room { context: 100, reserve: 20, behind: 30, overflow: Overflow::DropOldest };
-        assert_eq!(fit(&conversation(3), room, &mut tokens).unwrap().left_out, [1, 2, 3, 4]);
+        assert_eq!(fit(&conversation(3), room, &mut tokens).unwrap().left_out, [1, 2, 3, 4, 5, 6]);
     }
 }
