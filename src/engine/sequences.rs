@@ -73,7 +73,7 @@ pub struct Watched {
     pub index: usize,
     /// Whether it was made in the middle of an answer.
     pub renewal: bool,
-    /// Tokens of the sequence when it was made.
+    /// Tokens of the sequence when it was made: behind a dense prompt, before a probed one.
     pub at: usize,
     /// What was in force.
     pub prune: PruneConfig,
@@ -224,7 +224,11 @@ impl Sequences {
     /// [`Error::Device`] when the device fails.
     pub fn watched(&mut self) -> Result<Option<Watched>> {
         let Some((watched, reading)) = self.readings.front_mut() else { return Ok(None) };
-        let Some(layers) = reading.take()? else { return Ok(None) };
+        let Some(mut layers) = reading.take()? else { return Ok(None) };
+        for chosen in layers.iter_mut().flatten().flatten() {
+            // Probes know places in their pass, which began where they chose.
+            chosen.probed.iter_mut().for_each(|place| *place += watched.at as u32);
+        }
         watched.layers = layers;
         Ok(self.readings.pop_front().map(|(watched, _)| watched))
     }
@@ -429,9 +433,8 @@ impl Sequences {
             self.record_head(&mut rec, &work.residual, &work.norms, &rows)?;
         }
         rec.submit()?;
-        match chosen {
-            Some(probing) => self.watch(probing.read_later(gpu)?, before, false),
-            None => {}
+        if let Some(probing) = chosen {
+            self.watch(probing.read_later(gpu)?, before, false);
         }
         Ok(())
     }

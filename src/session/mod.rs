@@ -20,10 +20,11 @@ pub use answer::{Listener, Writer, Written};
 pub use catalogue::{CatalogueItem, catalogue};
 pub use planned::{Planned, planned};
 
+use crate::gpu::Gpu;
 use crate::protocol::{Command, Event};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use worker::{Outbox, Worker};
 
@@ -35,6 +36,7 @@ pub struct Handle {
     stopped: Arc<AtomicU64>,
     sent: AtomicU64,
     thread: Option<JoinHandle<()>>,
+    device: Arc<Mutex<Weak<Gpu>>>,
 }
 
 impl Handle {
@@ -47,10 +49,11 @@ impl Handle {
         let (outbox, events) = channel();
         let stopped = Arc::new(AtomicU64::new(0));
         let outbox = Outbox { events: outbox, wake: Arc::new(wake) };
-        let worker = Worker::new(inbox, outbox, stopped.clone());
+        let device = Arc::<Mutex<Weak<Gpu>>>::default();
+        let worker = Worker::new(inbox, outbox, stopped.clone(), device.clone());
         let thread = std::thread::Builder::new().name("session".into()).spawn(move || worker.run());
         let thread = thread.map_err(crate::Error::io("start", "the session's thread"))?;
-        Ok(Handle { commands: Some(commands), events, stopped, sent: AtomicU64::new(0), thread: Some(thread) })
+        Ok(Handle { commands: Some(commands), events, stopped, sent: AtomicU64::new(0), thread: Some(thread), device })
     }
 
     /// Queues a command. [`Command::Prune`] is heard in the middle of an answer.
@@ -65,6 +68,14 @@ impl Handle {
     /// Ends everything that was sent so far: a download, a load, an answer. What an answer has said stays.
     pub fn stop(&self) {
         self.stopped.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Has the device fail in the middle of whatever it does, as a driver that crashes would: for tests of what follows.
+    pub fn lose_device(&self) {
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(gpu) = device {
+            gpu.lose();
+        }
     }
 
     /// The events since the last call, oldest first; never waits.

@@ -4,12 +4,13 @@ use super::load::{self, Model};
 use super::{compare, masks, talk};
 use crate::config::PruneConfig;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::protocol::{Command, Event, Load, Request};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Shortest time between two reports of a load.
@@ -40,11 +41,18 @@ pub(super) struct Worker {
     model: Option<Model>,
     /// How `model` was loaded.
     loaded: Option<Load>,
+    /// Its device.
+    device: Arc<Mutex<Weak<Gpu>>>,
 }
 
 impl Worker {
-    pub fn new(inbox: Receiver<(u64, Command)>, outbox: Outbox, stopped: Arc<AtomicU64>) -> Worker {
-        Worker { inbox, waiting: VecDeque::new(), outbox, stopped, model: None, loaded: None }
+    pub fn new(
+        inbox: Receiver<(u64, Command)>,
+        outbox: Outbox,
+        stopped: Arc<AtomicU64>,
+        device: Arc<Mutex<Weak<Gpu>>>,
+    ) -> Worker {
+        Worker { inbox, waiting: VecDeque::new(), outbox, stopped, model: None, loaded: None, device }
     }
 
     pub fn run(mut self) {
@@ -108,6 +116,8 @@ impl Worker {
         });
         match made {
             Ok(model) => {
+                let gpu = Arc::downgrade(model.engine.gpu());
+                *self.device.lock().unwrap_or_else(PoisonError::into_inner) = gpu;
                 self.outbox.post(Event::Loaded(Box::new(model.info.clone())));
                 (self.model, self.loaded) = (Some(model), Some(load));
             }
