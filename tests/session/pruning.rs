@@ -50,7 +50,7 @@ fn a_probed_prompt_tells_which_tokens_were_probed() {
     let prune = PruneConfig { phases, probe_tokens: 0.25, ..pruned(0.4) };
     let mut bench = Bench::new();
     let texts = ["A question that is long enough for a probe to leave most of it out"];
-    let found = bench.answer(request(1, &texts, prune));
+    let found = bench.answer(request(1, &texts, prune.clone()));
     let probe = found.figures.prompt_tokens.div_ceil(4);
     for layer in &found.heats[0].layers[1..] {
         for units in [layer.heads.as_ref().unwrap(), layer.channels.as_ref().unwrap()] {
@@ -60,6 +60,14 @@ fn a_probed_prompt_tells_which_tokens_were_probed() {
         }
     }
     assert!(found.figures.prefill.flops_probe > 0.0);
+
+    // The next prompt is probed behind what the cache holds.
+    let second = bench.answer(request(2, &[texts[0], "Yes", "More"], prune));
+    let cached = second.prompt.unwrap().cached;
+    assert!(cached > 0);
+    assert_eq!(second.heats[0].at, cached);
+    let places = cached as u32..second.figures.prompt_tokens as u32;
+    assert!(second.heats[0].layers[1].channels.as_ref().unwrap().probed.iter().all(|place| places.contains(place)));
 }
 
 #[test]
