@@ -3,6 +3,7 @@
 //! Invariants: a call is one transaction, and what it kept when it returned outlives a kill of the process; one program at a
 //! time has the file; nothing is erased that the user could want back within 30 days.
 
+mod checkpoint;
 mod nodes;
 mod open;
 mod schema;
@@ -10,6 +11,7 @@ mod search;
 
 use super::{ChatSettings, Conversation, NodeId, Preset, now};
 use crate::error::{Error, Result};
+use checkpoint::Checkpoints;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +49,8 @@ pub struct Found {
 /// is damaged, a conversation is not there), [`Error::Internal`] otherwise. What a failed call should have kept is not kept
 /// at all; what was kept before stays.
 pub struct Store {
+    /// Before `db`, to be dropped first: the connection that closes last moves the whole log into the file.
+    checkpoints: Option<Checkpoints>,
     db: Connection,
     /// `None` = in memory.
     path: Option<PathBuf>,
@@ -62,7 +66,7 @@ impl Store {
     /// no database, cannot be written, or is in use by another Secateur.
     pub fn open(path: &Path) -> Result<Store> {
         let (db, lock) = open::open(path)?;
-        Ok(Store { db, path: Some(path.to_path_buf()), _lock: Some(lock) })
+        Ok(Store { checkpoints: Checkpoints::start(path), db, path: Some(path.to_path_buf()), _lock: Some(lock) })
     }
 
     /// A store that forgets everything when dropped: where there is no folder to write to.
@@ -70,7 +74,7 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Internal`] if SQLite fails.
     pub fn in_memory() -> Result<Store> {
-        Ok(Store { db: open::in_memory()?, path: None, _lock: None })
+        Ok(Store { checkpoints: None, db: open::in_memory()?, path: None, _lock: None })
     }
 
     /// All conversations, the last changed first.
@@ -118,12 +122,11 @@ impl Store {
             let head = db.prepare_cached(HEAD)?.query_row([id], head).optional()?;
             Ok((head, nodes::load(db, id)?))
         })?;
-        let (title, settings, leaf) = head.ok_or_else(|| self.missing(id))?;
+        let (title, settings, leaf) = head.ok_or_else(|| self.missing(&format!("the conversation {id}")))?;
         let settings = read_json(&settings).unwrap_or_default();
         let leaf = leaf.map(i64::cast_unsigned).filter(|leaf| nodes.iter().any(|node| node.id == *leaf));
-        Conversation::new(id, title, settings, nodes, leaf).map_err(|error| {
-            Error::bad_file(open::name_of(self.path.as_deref()), format!("the conversation {id} is damaged: {error}"))
-        })
+        Conversation::new(id, title, settings, nodes, leaf)
+            .map_err(|error| Error::bad_file(self.name(), format!("the conversation {id} is damaged: {error}")))
     }
 
     /// Keeps title, settings and leaf. The conversation keeps its place in the list: to rename it or to look at another
@@ -139,7 +142,7 @@ impl Store {
             }
             Ok(saved)
         })?;
-        self.expect(saved, id)
+        self.expect(saved, || format!("the conversation {id}"))
     }
 
     /// Moves a conversation out of the list, or back. It is erased when the file is opened more than 30 days later.
@@ -147,7 +150,7 @@ impl Store {
         const SET: &str = "UPDATE conversation SET deleted = ?2 WHERE id = ?1";
         let when = deleted.then(now);
         let set = self.write(|db| db.prepare_cached(SET)?.execute(params![conversation, when]))?;
-        self.expect(set, conversation)
+        self.expect(set, || format!("the conversation {conversation}"))
     }
 
     /// All presets, by name.
@@ -197,20 +200,28 @@ impl Store {
             transaction.commit()?;
             Ok(done)
         };
-        run().map_err(|error| self.explain(&error))
+        let done = run().map_err(|error| self.explain(&error))?;
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.written();
+        }
+        Ok(done)
     }
 
     fn explain(&self, error: &rusqlite::Error) -> Error {
-        open::explain(open::name_of(self.path.as_deref()), error)
+        open::explain(self.name(), error)
     }
 
-    fn missing(&self, conversation: i64) -> Error {
-        let name = open::name_of(self.path.as_deref()).display();
-        Error::Setting(format!("the conversation {conversation} is not in {name}: begin a new one"))
+    fn missing(&self, what: &str) -> Error {
+        Error::Setting(format!("{what} is not in {}: begin a new conversation", self.name().display()))
     }
 
-    fn expect(&self, changed: usize, conversation: i64) -> Result<()> {
-        if changed > 0 { Ok(()) } else { Err(self.missing(conversation)) }
+    /// Fails where nothing was there to be changed.
+    fn expect(&self, changed: usize, what: impl FnOnce() -> String) -> Result<()> {
+        if changed > 0 { Ok(()) } else { Err(self.missing(&what())) }
+    }
+
+    fn name(&self) -> &Path {
+        open::name_of(self.path.as_deref())
     }
 }
 
@@ -230,4 +241,54 @@ fn json<T: Serialize>(value: &T) -> Result<String> {
 fn read_json<T: DeserializeOwned>(json: &str) -> Option<T> {
     let read = serde_json::from_str(json);
     read.inspect_err(|error| tracing::warn!(%error, "a part of a conversation cannot be read and is left out")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Role;
+
+    #[test]
+    fn a_full_disk_is_told_and_loses_nothing_that_was_kept() {
+        let store = Store::in_memory().unwrap();
+        let mut conversation = store.create("title", &ChatSettings::default()).unwrap();
+        let first = conversation.add(None, Role::User, "kept".into());
+        store.save_node(conversation.id, conversation.node(first).unwrap()).unwrap();
+        let kept = store.load(conversation.id).unwrap();
+
+        let pages: i64 = store.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        let second = conversation.add(Some(first), Role::Assistant, "too much ".repeat(10_000));
+        let error = store.save_node(conversation.id, conversation.node(second).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("the disk is full: free some space"), "{error}");
+        assert!(error.is_user_fault());
+        assert_eq!(store.load(conversation.id).unwrap(), kept);
+
+        store.db.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(())).unwrap();
+        store.save_node(conversation.id, conversation.node(second).unwrap()).unwrap();
+        assert_eq!(store.load(conversation.id).unwrap(), conversation);
+    }
+
+    #[test]
+    fn what_another_version_wrote_beside_a_text_does_not_keep_the_text_away() {
+        let store = Store::in_memory().unwrap();
+        let mut conversation = store.create("title", &ChatSettings::default()).unwrap();
+        let id = conversation.add(None, Role::User, "words".into());
+        store.save_node(conversation.id, conversation.node(id).unwrap()).unwrap();
+        let odd = "UPDATE node SET figures = '{\"speed\": 1}', prompt = 'x', stop = 'bored'; UPDATE conversation SET \
+                   settings = '[]', leaf = 77";
+        store.db.execute_batch(odd).unwrap();
+        assert_eq!(store.load(conversation.id).unwrap(), conversation);
+    }
+
+    #[test]
+    fn a_message_without_its_parent_is_refused() {
+        let store = Store::in_memory().unwrap();
+        let mut conversation = store.create("title", &ChatSettings::default()).unwrap();
+        let first = conversation.add(None, Role::User, "not kept".into());
+        let second = conversation.add(Some(first), Role::Assistant, "answer".into());
+        assert!(store.save_node(conversation.id, conversation.node(second).unwrap()).is_err());
+        assert_eq!(store.load(conversation.id).unwrap().nodes().count(), 0);
+        assert_eq!(store.search("answer").unwrap(), []);
+    }
 }

@@ -65,7 +65,7 @@ impl Store {
             }
             Ok(touched)
         })?;
-        self.expect(touched, conversation)
+        self.expect(touched, || format!("the conversation {conversation}"))
     }
 
     /// Keeps a probe of an answer; its place is `heat.index`.
@@ -74,7 +74,7 @@ impl Store {
         let saved = self.write(|db| {
             db.prepare_cached(SAVE_HEAT)?.execute(params![conversation, node.cast_signed(), heat.index as i64, data])
         })?;
-        self.expect(saved, conversation)
+        self.expect(saved, || format!("message {node} of the conversation {conversation}"))
     }
 
     /// The probes of an answer, in order. One that cannot be read is left out: the heatmap shows what there is.

@@ -1,5 +1,6 @@
 //! Opening the file: who may, which files, and what is said when it cannot be.
 
+use super::checkpoint::MOST_PAGES;
 use super::schema::{APPLICATION_ID, MIGRATIONS, version};
 use crate::error::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -14,6 +15,11 @@ const KEPT_DELETED: i64 = 30 * 24 * 60 * 60 * 1000;
 /// The name of a store in memory, in errors.
 const IN_MEMORY: &str = "the conversations in memory";
 
+/// Bytes of the smallest page, and so of the smallest database.
+const SMALLEST: u64 = 512;
+
+const NOT_OURS: &str = "this is not Secateur's file of conversations, or it is damaged: move it away";
+
 /// Prepared statements that are kept: more than this module has.
 const STATEMENTS: usize = 64;
 
@@ -24,6 +30,10 @@ pub(super) fn open(path: &Path) -> Result<(Connection, File)> {
             "{} is a folder, but the file of conversations belongs there: move the folder away",
             path.display()
         )));
+    }
+    // SQLite takes a file of a few bytes for an empty one and writes over it.
+    if fs::metadata(path).is_ok_and(|metadata| (1..SMALLEST).contains(&metadata.len())) {
+        return Err(Error::bad_file(path, NOT_OURS));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| cannot_write("the folder", folder, &error.to_string()))?;
@@ -79,6 +89,7 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
         db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         // A commit outlives the process at once, and a power cut from the next checkpoint on; the file stays whole.
         db.pragma_update(None, "synchronous", "normal")?;
+        db.pragma_update_and_check(None, "wal_autocheckpoint", MOST_PAGES, |_| Ok(()))?;
         // Immediate: a file that cannot be written is told now, not at the first message.
         let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
         for migration in MIGRATIONS.iter().skip(found) {
@@ -141,9 +152,7 @@ pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
         ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
             cannot_write("the file", path, &error.to_string())
         }
-        ErrorCode::NotADatabase => {
-            Error::bad_file(path, "this is not Secateur's file of conversations, or it is damaged: move it away")
-        }
+        ErrorCode::NotADatabase => Error::bad_file(path, NOT_OURS),
         ErrorCode::DatabaseCorrupt => Error::bad_file(path, damaged(&error.to_string())),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
             Error::Setting(format!("{name} is in use by another program ({error}): close it and try again"))
