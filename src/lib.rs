@@ -14,13 +14,18 @@
 //! | [`prune`] | which units run: plan, probe, history, score, masks | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, reports | `engine`, `prune`, `text`, `config`, `error` |
+//! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
+//! | [`session`] | an engine at work on a thread of its own; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
+//! | [`chat`] | conversations: the tree of messages, the store, files for other programs | `protocol`, `text`, `config`, `error` |
+//! | [`app`] | the window: state, panels, theme | `session`, `chat`, `protocol`, `text`, `config`, `error` |
 //! | `cli`, `main` | arguments and wiring, one file a subcommand | all |
 //!
 //! `tests/architecture.rs` holds the arrows.
 //!
 //! # Life of a token
 //!
-//! `cli` renders the conversation with [`text`] and hands ids to an [`engine::Sequences`]. Its forward pass is one list
+//! [`app`] sends a [`protocol::Command`] to a [`session`] and draws the [`protocol::Event`]s that come back; `cli` goes the
+//! same way on one thread. The conversation is rendered with [`text`], its ids go to an [`engine::Sequences`]. Its forward pass is one list
 //! of kernel calls (`engine/forward.rs`). Before each half of a block it asks a [`prune::Selector`] which units to compute,
 //! and shows it the activations after; a method of pruning is one selector. Norms of the residual stream, which a probe is
 //! chosen by, fall out of the norm kernel. Kept *counts* are known on the CPU before anything runs; *which* units are kept

@@ -4,7 +4,7 @@ use super::output::note;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use secateur::Error;
-use secateur::config::{Method, PruneConfig, PrunePhases, SamplingConfig};
+use secateur::config::{Method, PruneBlocks, PruneConfig, PrunePhases, SamplingConfig};
 
 /// The ratio where a method is named without one.
 pub const DEFAULT_RATIO: f64 = 0.1;
@@ -40,6 +40,15 @@ pub enum Phase {
     Decode,
 }
 
+/// Names of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BlockName {
+    /// Query heads
+    Attention,
+    /// MLP channels
+    Mlp,
+}
+
 /// What to prune.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Pruning")]
@@ -67,6 +76,9 @@ pub struct ProbeOptions {
     /// Share of the samples that a probe runs, in (0, 1] [default: 0.05]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub probe_samples: Option<f64>,
+    /// What to prune [default: both]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "BLOCKS")]
+    pub blocks: Option<Vec<BlockName>>,
     /// While decoding, choose anew every N tokens; 0 = never [default: 16]
     #[arg(long, value_name = "N")]
     pub reprobe_every: Option<usize>,
@@ -166,6 +178,10 @@ impl ProbeOptions {
             probe_tokens: self.probe_tokens.unwrap_or(base.probe_tokens),
             probe_samples: self.probe_samples.unwrap_or(base.probe_samples),
             reprobe_every: self.reprobe_every.unwrap_or(base.reprobe_every),
+            blocks: self.blocks.as_ref().map_or(base.blocks, |blocks| PruneBlocks {
+                attention: blocks.contains(&BlockName::Attention),
+                mlp: blocks.contains(&BlockName::Mlp),
+            }),
             tile: self.tile.unwrap_or(base.tile),
             dense_layers: self.dense_layers.unwrap_or(base.dense_layers),
             ema: self.ema.unwrap_or(base.ema),
@@ -227,6 +243,14 @@ mod tests {
             let error = config(&format!("--ratio {ratio}"), Method::Dense).unwrap_err();
             assert!(error.downcast_ref::<Error>().is_some_and(Error::is_user_fault), "{ratio}: {error}");
         }
+    }
+
+    #[test]
+    fn blocks_are_a_list() {
+        let blocks = |line: &str| config(line, Method::Pp).unwrap().blocks;
+        assert_eq!(blocks(""), PruneBlocks { attention: true, mlp: true });
+        assert_eq!(blocks("--blocks mlp"), PruneBlocks { attention: false, mlp: true });
+        assert_eq!(blocks("--blocks attention,mlp"), PruneBlocks::default());
     }
 
     #[test]
