@@ -25,11 +25,12 @@
 //! # Life of a token
 //!
 //! [`app`] sends a [`protocol::Command`] to a [`session`] and draws the [`protocol::Event`]s that come back; `cli` goes the
-//! same way on one thread. The conversation is rendered with [`text`], its ids go to an [`engine::Sequences`]. Its forward pass is one list
-//! of kernel calls (`engine/forward.rs`). Before each half of a block it asks a [`prune::Selector`] which units to compute,
-//! and shows it the activations after; a method of pruning is one selector. Norms of the residual stream, which a probe is
-//! chosen by, fall out of the norm kernel. Kept *counts* are known on the CPU before anything runs; *which* units are kept
-//! is decided on the GPU, and the one read-back of a pass is of its logits.
+//! same way on one thread. The conversation is rendered with [`text`], its ids go to an [`engine::Sequences`]. Its forward
+//! pass is one list of kernel calls (`engine/forward.rs`). Before each half of a block it asks a [`prune::Selector`] which
+//! units to compute, and shows it the activations after; a method of pruning is one selector. Norms of the residual stream,
+//! which a probe is chosen by, fall out of the norm kernel. Kept *counts* are known on the CPU before anything runs; *which*
+//! units are kept is decided on the GPU, and the one read-back of a pass is of its logits. Where somebody watches, choices
+//! follow on a read-back of their own that nothing waits for.
 //!
 //! # Invariants
 //!
