@@ -15,7 +15,6 @@ use checkpoint::Checkpoints;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A conversation in the list.
@@ -55,7 +54,7 @@ pub struct Store {
     /// `None` = in memory.
     path: Option<PathBuf>,
     /// Behind `db`, to be dropped after it: the file is closed before another program may have it.
-    _lock: Option<File>,
+    _lock: Option<open::Lock>,
 }
 
 impl Store {
@@ -138,7 +137,7 @@ impl Store {
         let saved = self.write(|db| {
             let saved = db.prepare_cached(SAVE)?.execute(params![id, title, settings, leaf])?;
             if saved > 0 {
-                search::index(db, -id, title)?;
+                search::index(db, id, None, title)?;
             }
             Ok(saved)
         })?;
@@ -229,7 +228,7 @@ fn create(db: &Connection, title: &str, settings: &str) -> rusqlite::Result<i64>
     const CREATE: &str = "INSERT INTO conversation (title, settings, updated) VALUES (?1, ?2, ?3)";
     db.prepare_cached(CREATE)?.execute(params![title, settings, now()])?;
     let id = db.last_insert_rowid();
-    search::index(db, -id, title)?;
+    search::index(db, id, None, title)?;
     Ok(id)
 }
 

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 /// A message's number, unique in its conversation, ascending in time.
 pub type NodeId = u64;
 
-/// Ids stay where every reader of JSON and SQLite's signed integers can hold them.
-const LARGEST_ID: NodeId = 1 << 53;
+/// The store numbers the messages of all conversations through, with 24 bits for each one's own.
+const LARGEST_ID: NodeId = (1 << 24) - 1;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT (conversation, id) DO UPDATE SET
     parent = excluded.parent, role = excluded.role, text = excluded.text, created = excluded.created,
     error = excluded.error, figures = excluded.figures, stop = excluded.stop, comparison = excluded.comparison,
-    left_out = excluded.left_out, prompt = excluded.prompt
-RETURNING key";
+    left_out = excluded.left_out, prompt = excluded.prompt";
 
 const LOAD: &str = "
 SELECT id, parent, role, text, created, error, figures, stop, comparison, left_out, prompt FROM node
@@ -97,24 +96,21 @@ impl Store {
 /// Writes a message and its words.
 pub(super) fn upsert(db: &Connection, conversation: i64, row: &Row<'_>) -> rusqlite::Result<()> {
     let node = row.node;
-    let key = db.prepare_cached(UPSERT)?.query_row(
-        params![
-            conversation,
-            node.id.cast_signed(),
-            node.parent.map(u64::cast_signed),
-            node.role.name(),
-            node.text,
-            node.created,
-            node.error,
-            row.figures,
-            row.stop,
-            row.comparison,
-            row.left_out,
-            row.prompt
-        ],
-        |row| row.get(0),
-    )?;
-    search::index(db, key, &node.text)
+    db.prepare_cached(UPSERT)?.execute(params![
+        conversation,
+        node.id.cast_signed(),
+        node.parent.map(u64::cast_signed),
+        node.role.name(),
+        node.text,
+        node.created,
+        node.error,
+        row.figures,
+        row.stop,
+        row.comparison,
+        row.left_out,
+        row.prompt
+    ])?;
+    search::index(db, conversation, Some(node.id), &node.text)
 }
 
 /// Every message of a conversation, oldest first.

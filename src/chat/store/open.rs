@@ -23,8 +23,20 @@ const NOT_OURS: &str = "this is not Secateur's file of conversations, or it is d
 /// Prepared statements that are kept: more than this module has.
 const STATEMENTS: usize = 64;
 
-/// Opens or makes the file. The lock is free again once the [`File`] is dropped, or the process is dead.
-pub(super) fn open(path: &Path) -> Result<(Connection, File)> {
+/// What keeps a second program out. The system drops it with the process, however that ends.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a program that another thread is just starting has a copy of the file for a moment.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the conversations was not given back");
+        }
+    }
+}
+
+/// Opens or makes the file; nobody else can while the lock lives.
+pub(super) fn open(path: &Path) -> Result<(Connection, Lock)> {
     if path.is_dir() {
         return Err(Error::Setting(format!(
             "{} is a folder, but the file of conversations belongs there: move the folder away",
@@ -59,14 +71,14 @@ pub(super) fn name_of(path: Option<&Path>) -> &Path {
 }
 
 /// Two programs on one file would show each other's conversations half written.
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path) -> Result<Lock> {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
     name.push(".lock");
     let lock: PathBuf = path.with_file_name(name);
     let opened = File::options().create(true).truncate(false).write(true).open(&lock);
     let file = opened.map_err(|error| cannot_write("the file", &lock, &error.to_string()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Setting(format!(
             "{} is open in another Secateur window: use that one, or close it and try again",
             path.display()
@@ -74,7 +86,7 @@ fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::Error(error)) => {
             // Some network file systems know no locks; SQLite still keeps single writes apart.
             tracing::warn!(path = %lock.display(), %error, "the conversations cannot be locked");
-            Ok(file)
+            Ok(Lock(file))
         }
     }
 }
@@ -90,6 +102,8 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
         // A commit outlives the process at once, and a power cut from the next checkpoint on; the file stays whole.
         db.pragma_update(None, "synchronous", "normal")?;
         db.pragma_update_and_check(None, "wal_autocheckpoint", MOST_PAGES, |_| Ok(()))?;
+        // In KiB: the index of some years of conversations, against SQLite's 2 MiB.
+        db.pragma_update(None, "cache_size", -16 * 1024)?;
         // Immediate: a file that cannot be written is told now, not at the first message.
         let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
         for migration in MIGRATIONS.iter().skip(found) {

@@ -15,9 +15,9 @@ pub(super) fn version() -> i32 {
 /// Times are milliseconds since 1970. `AUTOINCREMENT`: a number is never used again, so nothing that remembers the number
 /// of a purged conversation can meet another one under it.
 ///
-/// `words` is the index of searches; its row is a message's `key`, or minus a conversation's id for its title. It keeps its
-/// own copy of the text: CJK characters are set apart in it (see `search.rs`), which only the program can do, and `snippet`
-/// needs what was indexed. Triggers take a row out with what it indexes.
+/// `words` is the index of searches, filled by `search.rs`, which also says what its row numbers are. It keeps its own copy
+/// of the text: CJK characters are set apart in it, which only the program can do, and `snippet` needs what was indexed.
+/// Triggers take a row out with what it indexes.
 ///
 /// A parent is checked at the end of a transaction and never cascades: SQLite follows cascades only 1000 deep, and a purge
 /// removes all messages of a conversation through `conversation`.
@@ -67,9 +67,9 @@ CREATE VIRTUAL TABLE words USING fts5 (
     prefix = '1 2 3'
 );
 CREATE TRIGGER conversation_gone AFTER DELETE ON conversation BEGIN
-    DELETE FROM words WHERE rowid = -old.id;
+    DELETE FROM words WHERE rowid = old.id << 24;
 END;
 CREATE TRIGGER node_gone AFTER DELETE ON node BEGIN
-    DELETE FROM words WHERE rowid = old.key;
+    DELETE FROM words WHERE rowid = old.conversation << 24 | old.id;
 END;
 ";

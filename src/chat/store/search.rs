@@ -5,12 +5,15 @@
 //! before indexing, and a word of a query becomes the phrase of its characters. So any part of a sentence is found, from one
 //! character on; FTS5's `trigram` would find nothing shorter than three, and most Chinese words have two.
 //!
+//! A row's number says whose it is, see [`row`]: to look that up for ten thousand messages that hold a common word takes
+//! longer than to find them.
+//!
 //! Invariant: a query cannot be an error. Every word is quoted, so FTS5 reads no syntax in it.
 
-use super::{Found, Store};
+use super::{Found, NodeId, Store};
 use crate::error::Result;
 use rusqlite::{Connection, params};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Conversations in an answer: more than anyone reads.
@@ -25,34 +28,30 @@ const APART: char = '\u{1f}';
 const OPEN: char = '\u{2}';
 const CLOSE: char = '\u{3}';
 
-const MATCHES: &str = "
-SELECT conversation.id, node.id, words.rowid, words.rank, conversation.updated FROM words
-LEFT JOIN node ON node.key = words.rowid
-JOIN conversation ON conversation.id = coalesce(node.conversation, -words.rowid)
-WHERE words MATCH ?1 AND conversation.deleted IS NULL";
+/// The plus keeps the index from being asked for each row by itself: an unfinished word is put together anew every time.
+const SNIPPETS: &str = "
+SELECT words.rowid, snippet(words, 0, ?3, ?4, '…', ?5) FROM words
+WHERE words MATCH ?1 AND +words.rowid IN (SELECT value FROM json_each(?2))";
 
-const SNIPPET: &str = "SELECT snippet(words, 0, ?3, ?4, '…', ?5) FROM words WHERE words MATCH ?1 AND words.rowid = ?2";
+/// Bits of a row's number that are the message's; the tree keeps its numbers below.
+const MESSAGE_BITS: u32 = 24;
 
-/// Puts a text into the index, in place of the one that was there.
-pub(super) fn index(db: &Connection, row: i64, text: &str) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO words (rowid, text) VALUES (?1, ?2)")?
-        .execute(params![row, apart(text)])?;
-    Ok(())
+/// The row of a message in the index; `None` = of the conversation's title. The triggers of the schema know it too.
+fn row(conversation: i64, node: Option<NodeId>) -> i64 {
+    conversation << MESSAGE_BITS | node.map_or(0, u64::cast_signed)
 }
 
-/// One text or title that matches.
-struct Hit {
-    conversation: i64,
-    node: Option<i64>,
-    row: i64,
-    /// Lower is better.
-    rank: f64,
-    updated: i64,
+/// Puts a text into the index, in place of the one that was there.
+pub(super) fn index(db: &Connection, conversation: i64, node: Option<NodeId>, text: &str) -> rusqlite::Result<()> {
+    const INDEX: &str = "INSERT OR REPLACE INTO words (rowid, text) VALUES (?1, ?2)";
+    db.prepare_cached(INDEX)?.execute(params![row(conversation, node), apart(text)])?;
+    Ok(())
 }
 
 impl Store {
     /// Conversations whose title or messages hold every word of `query` (the last word may be unfinished), best first.
-    /// The words may be spread over several messages; the one with the best match is shown.
+    /// The words may be spread over several messages: better is what holds more of them in one place, then a title, then
+    /// what changed last.
     pub fn search(&self, query: &str) -> Result<Vec<Found>> {
         self.read(|db| search(db, query))
     }
@@ -63,47 +62,56 @@ fn search(db: &Connection, query: &str) -> rusqlite::Result<Vec<Found>> {
     if terms.is_empty() {
         return Ok(Vec::new());
     }
-    let any = terms.join(" OR ");
-    let mut hits = hits(db, &any)?;
-    if terms.len() > 1 {
-        for term in &terms {
-            let holding: HashSet<i64> = self::hits(db, term)?.iter().map(|hit| hit.conversation).collect();
-            hits.retain(|hit| holding.contains(&hit.conversation));
+    // By row, a bit for each term that it holds.
+    let mut held: HashMap<i64, u32> = HashMap::new();
+    for (bit, term) in terms.iter().enumerate() {
+        let mut statement = db.prepare_cached("SELECT rowid FROM words WHERE words MATCH ?1")?;
+        let mut rows = statement.query([term])?;
+        while let Some(row) = rows.next()? {
+            *held.entry(row.get(0)?).or_default() |= 1 << bit;
         }
     }
-    let mut best: HashMap<i64, Hit> = HashMap::new();
-    for hit in hits {
-        match best.get_mut(&hit.conversation) {
-            Some(before) if before.rank <= hit.rank => {}
-            Some(before) => *before = hit,
-            None => drop(best.insert(hit.conversation, hit)),
+    // By conversation, the terms that it holds and its best row.
+    let mut best: HashMap<i64, (u32, (u32, bool, i64))> = HashMap::new();
+    for (row, terms) in held {
+        let conversation = row >> MESSAGE_BITS;
+        let is_title = row == self::row(conversation, None);
+        let (all, place) = best.entry(conversation).or_default();
+        *all |= terms;
+        *place = (*place).max((terms.count_ones(), is_title, row));
+    }
+    let mut statement = db.prepare_cached("SELECT id, updated FROM conversation WHERE deleted IS NULL")?;
+    let mut rows = statement.query([])?;
+    let mut places = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, updated): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if let Some((_, (count, is_title, row))) =
+            best.get(&id).filter(|(all, _)| all.count_ones() as usize == terms.len())
+        {
+            places.push(((*count, *is_title, updated, id), *row));
         }
     }
-    let mut best: Vec<Hit> = best.into_values().collect();
-    best.sort_by(|a, b| {
-        a.rank.total_cmp(&b.rank).then(b.updated.cmp(&a.updated)).then(b.conversation.cmp(&a.conversation))
-    });
-    best.truncate(MOST_FOUND);
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.truncate(MOST_FOUND);
 
-    let mut snippets = db.prepare_cached(SNIPPET)?;
-    let mut found = Vec::with_capacity(best.len());
-    for hit in best {
-        let (open, close) = (OPEN.to_string(), CLOSE.to_string());
-        let snippet: String =
-            snippets.query_row(params![any, hit.row, open, close, SNIPPET_TOKENS], |row| row.get(0))?;
-        let (snippet, marks) = one_line(&snippet);
-        found.push(Found { id: hit.conversation, node: hit.node.map(i64::cast_unsigned), snippet, marks });
-    }
-    Ok(found)
+    let rows: Vec<i64> = places.iter().map(|(_, row)| *row).collect();
+    let mut snippets = snippets(db, &terms.join(" OR "), &rows)?;
+    let found = |((.., id), row): ((u32, bool, i64, i64), i64)| {
+        let (snippet, marks) = one_line(&snippets.remove(&row)?);
+        let node = Some((row - self::row(id, None)).cast_unsigned()).filter(|_| row != self::row(id, None));
+        Some(Found { id, node, snippet, marks })
+    };
+    Ok(places.into_iter().filter_map(found).collect())
 }
 
-fn hits(db: &Connection, term: &str) -> rusqlite::Result<Vec<Hit>> {
-    let mut statement = db.prepare_cached(MATCHES)?;
-    let hits = statement.query_map([term], |row| {
-        let (conversation, node, row_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Hit { conversation, node, row: row_id, rank: row.get(3)?, updated: row.get(4)? })
-    })?;
-    hits.collect()
+/// By row, the words around what `terms` match.
+fn snippets(db: &Connection, terms: &str, rows: &[i64]) -> rusqlite::Result<HashMap<i64, String>> {
+    let rows = format!("[{}]", rows.iter().map(i64::to_string).collect::<Vec<_>>().join(","));
+    let (open, close) = (OPEN.to_string(), CLOSE.to_string());
+    let mut statement = db.prepare_cached(SNIPPETS)?;
+    let snippets =
+        statement.query_map(params![terms, rows, open, close, SNIPPET_TOKENS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    snippets.collect()
 }
 
 /// The words of a query as FTS5 strings. The last one is a beginning, unless a space says that it is finished.
