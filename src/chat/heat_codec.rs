@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
         let bits = self.take(total.div_ceil(8))?;
         let set = |unit: &u32| bits[*unit as usize / 8] >> (unit % 8) & 1 == 1;
         // Bits behind the last unit only fill its byte.
-        if bits.last().is_some_and(|last| total % 8 != 0 && last >> (total % 8) != 0) {
+        if bits.last().is_some_and(|last| !total.is_multiple_of(8) && last >> (total % 8) != 0) {
             return Err(format!("a probe keeps a unit beyond its {total}"));
         }
         let kept = (0..total as u32).filter(set).collect();

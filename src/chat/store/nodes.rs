@@ -4,7 +4,7 @@ use super::{Store, json, now, read_json, search};
 use crate::chat::{Node, NodeId, Role, heat_codec};
 use crate::error::Result;
 use crate::protocol::Heat;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -93,9 +93,12 @@ impl Store {
     }
 }
 
-/// Writes a message and its words.
+/// Writes a message, and its words where they are new: an answer is kept once more for every figure beside it.
 pub(super) fn upsert(db: &Connection, conversation: i64, row: &Row<'_>) -> rusqlite::Result<()> {
+    const SAME: &str = "SELECT text = ?3 FROM node WHERE conversation = ?1 AND id = ?2";
     let node = row.node;
+    let same = params![conversation, node.id.cast_signed(), node.text];
+    let same = db.prepare_cached(SAME)?.query_row(same, |row| row.get(0)).optional()?;
     db.prepare_cached(UPSERT)?.execute(params![
         conversation,
         node.id.cast_signed(),
@@ -110,7 +113,7 @@ pub(super) fn upsert(db: &Connection, conversation: i64, row: &Row<'_>) -> rusql
         row.left_out,
         row.prompt
     ])?;
-    search::index(db, conversation, Some(node.id), &node.text)
+    if same == Some(true) { Ok(()) } else { search::index(db, conversation, Some(node.id), &node.text) }
 }
 
 /// Every message of a conversation, oldest first.
