@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 /// A message's number, unique in its conversation, ascending in time.
 pub type NodeId = u64;
 
-/// The store numbers the messages of all conversations through, with 24 bits for each one's own.
+/// The store's search numbers the texts of all conversations through, with 24 bits for each one's messages; 0 is its title.
 const LARGEST_ID: NodeId = (1 << 24) - 1;
 
 /// Who speaks.
@@ -110,7 +110,7 @@ impl Conversation {
     /// what was written last is shown even where the leaf was not kept in time.
     ///
     /// # Errors
-    /// [`crate::Error::Text`] when a number is used twice or too large, a parent or the leaf is missing, or a parent is
+    /// [`crate::Error::Text`] when a number is used twice, is 0 or is above 16777215, a parent or the leaf is missing, or a parent is
     /// not older than its child.
     pub fn new(
         id: i64,
@@ -122,8 +122,8 @@ impl Conversation {
         let mut conversation =
             Conversation { id, title, settings, nodes: BTreeMap::new(), children: HashMap::new(), leaf: None };
         for node in nodes {
-            if node.id > LARGEST_ID {
-                return Err(Error::Text(format!("the number of message {} is above {LARGEST_ID}", node.id)));
+            if !(1..=LARGEST_ID).contains(&node.id) {
+                return Err(Error::Text(format!("a message has the number {}, not one of 1..={LARGEST_ID}", node.id)));
             }
             if let Some(twice) = conversation.nodes.insert(node.id, node) {
                 return Err(Error::Text(format!("there are two messages of the number {}", twice.id)));
@@ -312,7 +312,10 @@ mod tests {
         assert_eq!(refusal(vec![node(1, Some(1))], None), "message 1 follows message 1, which is not older");
         assert_eq!(refusal(vec![node(1, None), node(1, None)], None), "there are two messages of the number 1");
         assert_eq!(refusal(vec![node(1, None)], Some(2)), "the last message shown, 2, is missing");
-        assert!(refusal(vec![node(u64::MAX, None)], None).contains("is above"));
+        for id in [0, LARGEST_ID + 1, u64::MAX] {
+            let expected = format!("a message has the number {id}, not one of 1..=16777215");
+            assert_eq!(refusal(vec![node(id, None)], None), expected);
+        }
     }
 
     #[derive(Debug, Clone)]

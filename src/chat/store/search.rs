@@ -57,11 +57,39 @@ impl Store {
     }
 }
 
+/// What a conversation has of a query; the greatest is shown first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Match {
+    /// Words that its best row holds.
+    words: u32,
+    is_title: bool,
+    updated: i64,
+    conversation: i64,
+    /// Its best row.
+    row: i64,
+}
+
 fn search(db: &Connection, query: &str) -> rusqlite::Result<Vec<Found>> {
     let terms = terms(query);
     if terms.is_empty() {
         return Ok(Vec::new());
     }
+    let mut matches = matches(db, &terms)?;
+    matches.sort_unstable_by(|a, b| b.cmp(a));
+    matches.truncate(MOST_FOUND);
+
+    let rows: Vec<i64> = matches.iter().map(|found| found.row).collect();
+    let mut snippets = snippets(db, &terms.join(" OR "), &rows)?;
+    let found = |Match { conversation, is_title, row: at, .. }| {
+        let (snippet, marks) = one_line(&snippets.remove(&at)?);
+        let node = (!is_title).then_some((at - row(conversation, None)).cast_unsigned());
+        Some(Found { id: conversation, node, snippet, marks })
+    };
+    Ok(matches.into_iter().filter_map(found).collect())
+}
+
+/// The conversations in the list that hold every term, in no order.
+fn matches(db: &Connection, terms: &[String]) -> rusqlite::Result<Vec<Match>> {
     // By row, a bit for each term that it holds.
     let mut held: HashMap<i64, u32> = HashMap::new();
     for (bit, term) in terms.iter().enumerate() {
@@ -72,36 +100,26 @@ fn search(db: &Connection, query: &str) -> rusqlite::Result<Vec<Found>> {
         }
     }
     // By conversation, the terms that it holds and its best row.
-    let mut best: HashMap<i64, (u32, (u32, bool, i64))> = HashMap::new();
-    for (row, terms) in held {
-        let conversation = row >> MESSAGE_BITS;
-        let is_title = row == self::row(conversation, None);
-        let (all, place) = best.entry(conversation).or_default();
+    let mut best: HashMap<i64, (u32, Match)> = HashMap::new();
+    for (at, terms) in held {
+        let conversation = at >> MESSAGE_BITS;
+        let is_title = at == row(conversation, None);
+        let (all, found) = best.entry(conversation).or_default();
         *all |= terms;
-        *place = (*place).max((terms.count_ones(), is_title, row));
+        *found = (*found).max(Match { words: terms.count_ones(), is_title, updated: 0, conversation, row: at });
     }
     let mut statement = db.prepare_cached("SELECT id, updated FROM conversation WHERE deleted IS NULL")?;
     let mut rows = statement.query([])?;
-    let mut places = Vec::new();
+    let mut matches = Vec::new();
     while let Some(row) = rows.next()? {
-        let (id, updated): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if let Some((_, (count, is_title, row))) =
-            best.get(&id).filter(|(all, _)| all.count_ones() as usize == terms.len())
-        {
-            places.push(((*count, *is_title, updated, id), *row));
+        match best.get(&row.get(0)?) {
+            Some(&(all, found)) if all.count_ones() as usize == terms.len() => {
+                matches.push(Match { updated: row.get(1)?, ..found });
+            }
+            _ => {}
         }
     }
-    places.sort_unstable_by(|a, b| b.cmp(a));
-    places.truncate(MOST_FOUND);
-
-    let rows: Vec<i64> = places.iter().map(|(_, row)| *row).collect();
-    let mut snippets = snippets(db, &terms.join(" OR "), &rows)?;
-    let found = |((.., id), row): ((u32, bool, i64, i64), i64)| {
-        let (snippet, marks) = one_line(&snippets.remove(&row)?);
-        let node = Some((row - self::row(id, None)).cast_unsigned()).filter(|_| row != self::row(id, None));
-        Some(Found { id, node, snippet, marks })
-    };
-    Ok(places.into_iter().filter_map(found).collect())
+    Ok(matches)
 }
 
 /// By row, the words around what `terms` match.
