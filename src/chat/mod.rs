@@ -2,7 +2,7 @@
 //!
 //! - [`Conversation`] is a tree: to edit or to regenerate makes a branch, and nothing is ever deleted from it;
 //! - [`Store`] keeps everything in one SQLite file, whole after a kill at any moment;
-//! - [`export`] and [`import`] turn a conversation into Markdown or JSON and back.
+//! - [`export_markdown`], [`export_json`] and [`import`] turn a conversation into Markdown or JSON and back.
 
 mod heat_codec;
 mod store;
