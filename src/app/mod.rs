@@ -1,1 +1,430 @@
 //! The window: state, panels, theme. Panels take state and return what the user wants; nothing here waits for a device.
+//!
+//! - [`state::State`] is everything that is shown, as plain data, and the two functions that change it;
+//! - each panel is a function over that state and the [`view::View`], and pushes [`Act`]s;
+//! - [`App`] carries them out, once a frame, after everything is drawn.
+//!
+//! Invariants: the window is drawn only when something happened; files are read and written on other threads; a frame
+//! begins with the events that came since the last one.
+
+mod composer;
+mod files;
+mod icon;
+mod inspector;
+mod markdown;
+mod message;
+mod messages;
+mod models;
+mod notice;
+mod preferences;
+mod sheet;
+mod shortcuts;
+mod sidebar;
+pub mod state;
+mod theme;
+mod trouble;
+mod view;
+mod welcome;
+mod words;
+
+pub use icon::icon;
+
+use crate::chat::{Store, export_json, export_markdown};
+use crate::error::Result;
+use crate::protocol::{Command, Event};
+use crate::session::{CatalogueItem, Handle};
+use eframe::egui::{
+    self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, RichText, Ui,
+};
+use files::{Files, Outcome};
+use notice::Notice;
+use sidebar::Clock;
+use state::{Intent, Preferences, State};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+use view::{View, Window};
+
+/// Format of an exported conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The path that is shown, to be read.
+    Markdown,
+    /// The whole tree, to be imported again.
+    Json,
+}
+
+/// What a panel wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// A change of the state.
+    State(Intent),
+    /// Text in the clipboard.
+    Copy(String),
+    /// Ask for a model's file.
+    PickFile,
+    /// Ask for a model's folder.
+    PickFolder,
+    /// Ask for an evaluation's masks.
+    PickMasks,
+    /// Ask for a conversation's file.
+    Import,
+    /// Ask where to write a conversation.
+    Export(i64, Format),
+    /// Show or hide the list of conversations.
+    ToggleList,
+    /// Show or hide the inspector.
+    ToggleInspector,
+    /// The end.
+    Quit,
+}
+
+/// The engine as the window sees it: orders go out, events come in, nobody waits.
+pub trait Engine {
+    /// Queues a command.
+    fn send(&self, command: Command);
+    /// Ends everything that was sent so far.
+    fn stop(&self);
+    /// The events since the last call, oldest first.
+    fn drain(&self) -> Vec<Event>;
+}
+
+impl Engine for Handle {
+    fn send(&self, command: Command) {
+        Handle::send(self, command);
+    }
+
+    fn stop(&self) {
+        Handle::stop(self);
+    }
+
+    fn drain(&self) -> Vec<Event> {
+        Handle::drain(self)
+    }
+}
+
+/// What a window begins with.
+pub struct Setup {
+    /// The conversations, or why they cannot be opened.
+    pub store: Result<Store>,
+    /// The file of the conversations.
+    pub path: PathBuf,
+    /// A model that was named; without one, the last one, or one of the catalogue that is here.
+    pub model: Option<String>,
+    /// A device that was named.
+    pub device: Option<String>,
+    /// A context size that was named, in tokens.
+    pub context: Option<usize>,
+    /// Models that can be downloaded.
+    pub catalogue: Vec<CatalogueItem>,
+}
+
+/// The window.
+pub struct App {
+    state: State,
+    view: View,
+    engine: Box<dyn Engine>,
+    files: Files,
+    store: Saved,
+    path: PathBuf,
+    setup: Option<(Option<String>, Option<String>, Option<usize>)>,
+    /// Milliseconds that local time is ahead of UTC.
+    offset: i64,
+    /// The theme that is on.
+    theme: Option<state::Theme>,
+}
+
+/// Where conversations go.
+enum Saved {
+    /// Into the file.
+    File(Store),
+    /// Nowhere: the user goes on without.
+    Nowhere(Store),
+    /// They could not be opened; nothing goes on before the user says how.
+    Trouble { error: String, catalogue: Vec<CatalogueItem> },
+}
+
+impl App {
+    /// A window over `engine`; asks it at once for the model that `setup` means.
+    pub fn new(context: &Context, setup: Setup, engine: Box<dyn Engine>) -> App {
+        theme::install(context);
+        let Setup { store, path, model, device, context: slots, catalogue } = setup;
+        let mut app = App {
+            state: State::default(),
+            view: View::new(),
+            engine,
+            files: Files::new(context.clone()),
+            store: Saved::Trouble { error: String::new(), catalogue: Vec::new() },
+            path,
+            setup: Some((model, device, slots)),
+            offset: words::local_offset(),
+            theme: None,
+        };
+        match store {
+            Ok(store) => {
+                app.begin(context, &store, catalogue);
+                app.store = Saved::File(store);
+            }
+            Err(error) => app.store = Saved::Trouble { error: error.to_string(), catalogue },
+        }
+        app
+    }
+
+    /// Everything that is shown.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes over what the store has, and asks for a model.
+    fn begin(&mut self, context: &Context, store: &Store, catalogue: Vec<CatalogueItem>) {
+        self.state = State::new(store, catalogue, now());
+        let preferences = &mut self.state.preferences;
+        let (model, device, slots) = self.setup.take().unwrap_or_default();
+        if device.is_some() {
+            preferences.device = device;
+        }
+        preferences.context = slots.unwrap_or(preferences.context);
+        context.set_zoom_factor(preferences.zoom.clamp(0.5, 3.0));
+        let here = self.state.catalogue.iter().find(|item| item.pulled).map(|item| item.name.clone());
+        if let Some(model) = model.or_else(|| self.state.preferences.model.clone()).or(here) {
+            let orders = self.state.apply(Intent::Load(model), store, now());
+            self.order(orders);
+        }
+    }
+
+    fn order(&self, orders: Vec<state::Order>) {
+        for order in orders {
+            match order {
+                state::Order::Send(command) => self.engine.send(command),
+                state::Order::Stop => self.engine.stop(),
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let (Saved::File(store) | Saved::Nowhere(store)) = &self.store else { return };
+        for event in self.engine.drain() {
+            self.state.hear(event, store, now());
+        }
+        for outcome in self.files.drain() {
+            let intent = match outcome {
+                Outcome::Model(path) => Intent::Load(path.display().to_string()),
+                Outcome::Masks(path) => Intent::ReadMasks(path),
+                Outcome::Imported(conversation) => Intent::Adopt(conversation),
+                Outcome::Exported(path) => {
+                    self.state.tell(Notice::info(format!("Saved as {}.", path.display())));
+                    continue;
+                }
+                Outcome::Failed(error) => {
+                    self.state.tell(Notice::error(error.to_string()));
+                    continue;
+                }
+            };
+            let orders = self.state.apply(intent, store, now());
+            self.order(orders);
+        }
+    }
+
+    fn act(&mut self, context: &Context, act: Act) {
+        let (Saved::File(store) | Saved::Nowhere(store)) = &self.store else { return };
+        let preferences = &self.state.preferences;
+        let intent = match act {
+            Act::State(intent) => intent,
+            Act::ToggleList => Intent::Prefer(Box::new(Preferences { list: !preferences.list, ..preferences.clone() })),
+            Act::ToggleInspector => {
+                Intent::Prefer(Box::new(Preferences { inspector: !preferences.inspector, ..preferences.clone() }))
+            }
+            Act::Copy(text) => return context.copy_text(text),
+            Act::PickFile => return self.files.pick_model(),
+            Act::PickFolder => return self.files.pick_folder(),
+            Act::PickMasks => return self.files.pick_masks(),
+            Act::Import => return self.files.import(),
+            Act::Export(id, format) => match store.load(id) {
+                Ok(conversation) => {
+                    let text = match format {
+                        Format::Markdown => export_markdown(&conversation),
+                        Format::Json => export_json(&conversation),
+                    };
+                    return self.files.export(&conversation.title, format, text);
+                }
+                Err(error) => return self.state.tell(Notice::error(error.to_string())),
+            },
+            Act::Quit => return context.send_viewport_cmd(egui::ViewportCommand::Close),
+        };
+        let orders = self.state.apply(intent, store, now());
+        self.order(orders);
+    }
+
+    /// Files that were dropped: conversations are imported, everything else is taken for a model.
+    fn take_dropped(&self, context: &Context, acts: &mut Vec<Act>) {
+        let dropped = context.input(|input| input.raw.dropped_files.clone());
+        for file in dropped {
+            let path = file.path();
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+            // A folder's name may end like that as well.
+            if matches!(ending.as_str(), "json" | "md") && !path.is_dir() {
+                self.files.import_from(path.to_path_buf());
+            } else {
+                acts.push(Act::State(Intent::Load(path.display().to_string())));
+            }
+        }
+    }
+
+    /// Brings zoom and theme and what is remembered of them together.
+    fn follow_look(&mut self, context: &Context, acts: &mut Vec<Act>) {
+        let preferences = &self.state.preferences;
+        if self.theme != Some(preferences.theme) {
+            theme::choose(context, preferences.theme);
+            self.theme = Some(preferences.theme);
+        }
+        let zoom = context.zoom_factor();
+        if (zoom - preferences.zoom).abs() > 1e-3 {
+            acts.push(Act::State(Intent::Prefer(Box::new(Preferences { zoom, ..preferences.clone() }))));
+        }
+    }
+
+    fn draw(&mut self, ui: &mut Ui, acts: &mut Vec<Act>) {
+        self.banners(ui);
+        let (state, view) = (&self.state, &mut self.view);
+        let side = Frame::new().fill(theme::colors(ui).side).inner_margin(Margin::symmetric(10, 0));
+        if state.preferences.list {
+            let panel = Panel::left("conversations").default_size(250.0).size_range(180.0..=400.0).frame(side);
+            let clock = Clock { now: now(), offset: self.offset };
+            panel.show(ui, |ui| sidebar::sidebar(ui, state, view, clock, acts));
+        }
+        if state.preferences.inspector {
+            let widest = (ui.available_width() - 360.0).max(300.0);
+            let panel = Panel::right("inspector").default_size(400.0).size_range(300.0..=widest).frame(side);
+            panel.show(ui, |ui| inspector::show(ui, state, view, acts));
+        }
+        let middle = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(12, 0));
+        CentralPanel::default().frame(middle).show(ui, |ui| {
+            let row = Panel::top("title").resizable(false).show_separator_line(false);
+            row.frame(Frame::new().inner_margin(Margin::symmetric(0, 6))).show(ui, |ui| {
+                messages::title(ui, state, view, acts);
+            });
+            let row = Panel::bottom("composer").resizable(false).show_separator_line(false).frame(Frame::NONE);
+            row.show(ui, |ui| composer::composer(ui, state, view, acts));
+            CentralPanel::default().frame(Frame::NONE).show(ui, |ui| messages::messages(ui, state, view, acts));
+        });
+        self.window(ui, acts);
+        notice::notices(ui, &mut self.state.notices, acts);
+        overlay(ui);
+    }
+
+    /// What holds until it is mended, across the whole width.
+    fn banners(&self, ui: &mut Ui) {
+        let mut banner = |name: &str, text: &str| {
+            let colors = theme::colors(ui);
+            let frame = Frame::new().fill(colors.warn_fill).inner_margin(Margin::symmetric(16, 6));
+            Panel::top(name.to_string()).resizable(false).frame(frame).show(ui, |ui| {
+                ui.add(egui::Label::new(RichText::new(text).color(colors.warn)).wrap());
+            });
+        };
+        if matches!(self.store, Saved::Nowhere(_)) {
+            banner("unsaved", "Nothing is saved: what is said now is gone when the window closes.");
+        }
+        if let Some(error) = &self.state.lost {
+            banner("lost", &format!("The GPU was lost; the model is loading again. ({error})"));
+        }
+    }
+
+    fn window(&mut self, ui: &Ui, acts: &mut Vec<Act>) {
+        let Some(window) = self.view.window else { return };
+        let title = match window {
+            Window::Models => "Models",
+            Window::Preferences => "Settings",
+            Window::Settings => "Settings of this chat",
+            Window::Shortcuts => "Keyboard shortcuts",
+        };
+        let widest = (ui.ctx().content_rect().width() - 64.0).min(520.0);
+        let highest = ui.ctx().content_rect().height() - 120.0;
+        let mut open = true;
+        let shown = egui::Window::new(title).open(&mut open).collapsible(false).resizable(false).default_width(widest);
+        let shown = shown.max_height(highest).vscroll(true).anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
+        let (state, view) = (&self.state, &mut self.view);
+        let data = matches!(self.store, Saved::File(_)).then_some(self.path.as_path());
+        shown.show(ui.ctx(), |ui| {
+            ui.set_width(widest);
+            match window {
+                Window::Models => models::models(ui, state, view, acts),
+                Window::Preferences => preferences::preferences(ui, state, view, data, acts),
+                Window::Settings => sheet::sheet(ui, state, view, acts),
+                Window::Shortcuts => shortcuts::shortcuts(ui),
+            }
+        });
+        // A model that was chosen is on its way: its bar is at the left.
+        let chosen = acts.iter().any(|act| matches!(act, Act::State(Intent::Load(_))));
+        if !open || (chosen && window == Window::Models) {
+            self.view.window = None;
+        }
+    }
+}
+
+/// Over everything while files are held above the window.
+fn overlay(ui: &Ui) {
+    if ui.input(|input| input.raw.hovered_files.is_empty()) {
+        return;
+    }
+    let painter = ui.ctx().layer_painter(LayerId::new(Order::Foreground, Id::unique("drop")));
+    let rect = ui.ctx().content_rect();
+    painter.rect_filled(rect, 0.0, Color32::from_black_alpha(170));
+    let font = egui::FontId::proportional(24.0);
+    let text = "Drop a GGUF file or a model folder to open it,\na JSON or Markdown file to import a conversation";
+    let galley = painter.layout(text.to_string(), font, Color32::WHITE, rect.width() - 64.0);
+    painter.galley(rect.center() - galley.size() / 2.0, galley, Color32::WHITE);
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, _context: &Context, _frame: &mut eframe::Frame) {
+        self.hear();
+    }
+
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        let mut acts = Vec::new();
+        if let Saved::Trouble { error, catalogue } = &self.store {
+            match trouble::trouble(ui, &self.path, error) {
+                Some(trouble::Choice::Quit) => ui.ctx().send_viewport_cmd(egui::ViewportCommand::Close),
+                Some(trouble::Choice::GoOn) => {
+                    let catalogue = catalogue.clone();
+                    self.go_on(ui.ctx(), catalogue);
+                }
+                None => {}
+            }
+            return;
+        }
+        let context = ui.ctx().clone();
+        shortcuts::pressed(&context, &self.state, &mut self.view, &mut acts);
+        self.take_dropped(&context, &mut acts);
+        self.draw(ui, &mut acts);
+        self.follow_look(&context, &mut acts);
+        for act in acts {
+            self.act(&context, act);
+            context.request_repaint();
+        }
+        let size = context.content_rect().size() * context.zoom_factor();
+        self.state.preferences.window = Some([size.x, size.y]);
+    }
+
+    fn on_exit(&mut self) {
+        if let Saved::File(store) = &self.store {
+            self.state.keep_all(store);
+        }
+    }
+}
+
+impl App {
+    fn go_on(&mut self, context: &Context, catalogue: Vec<CatalogueItem>) {
+        match Store::in_memory() {
+            Ok(store) => {
+                self.begin(context, &store, catalogue);
+                self.store = Saved::Nowhere(store);
+            }
+            Err(error) => self.store = Saved::Trouble { error: error.to_string(), catalogue },
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

@@ -14,7 +14,7 @@ use super::options::{ModelOptions, PruneOptions, SamplingOptions};
 use super::output::{JsonOption, JsonSink, check_writable, note, print, say};
 use super::pull;
 use anyhow::Result;
-use clap::{Args, Parser};
+use clap::Args;
 use command::{Command, HELP};
 use conversation::{Conversation, Settings};
 use rustyline::DefaultEditor;
@@ -53,19 +53,6 @@ pub struct ChatArgs {
     sampling: SamplingOptions,
     #[command(flatten)]
     json: JsonOption,
-}
-
-#[derive(Parser)]
-struct Alone {
-    #[command(flatten)]
-    chat: ChatArgs,
-}
-
-impl ChatArgs {
-    /// What `secateur chat` means without any argument.
-    pub fn defaults() -> ChatArgs {
-        Alone::parse_from(["secateur"]).chat
-    }
 }
 
 /// What the loop does next.

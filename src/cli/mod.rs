@@ -18,22 +18,26 @@ mod options;
 mod output;
 mod progress;
 mod pull;
+mod window;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secateur::Error;
-use std::io::ErrorKind;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 /// A LLaMA that prunes itself while it talks: Probe Pruning on any GPU through WebGPU.
 ///
-/// Without a command: chat.
+/// Without a command: the window.
 #[derive(Debug, Parser)]
 #[command(name = "secateur", version, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    window: window::WindowArgs,
     /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `secateur=debug`
     #[arg(long, global = true, value_name = "LEVEL", env = "SECATEUR_LOG", default_value = "warn")]
     log: String,
@@ -71,17 +75,29 @@ enum Command {
 
 /// Parses the arguments, runs the command, reports its error.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    refuse_misplaced(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
+/// Ends the program where options of the window stand before a command, which has its own: they would do nothing there.
+fn refuse_misplaced(matches: &ArgMatches) {
+    let Some(command) = matches.subcommand_name() else { return };
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if let Some(option) = window::OPTIONS.into_iter().find(given) {
+        let what = format!("--{option} before `{command}` is an option of the window: put it behind `{command}`");
+        Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
+    }
+}
+
 fn run(cli: Cli) -> Result<()> {
     start_logging(&cli.log, cli.log_json)?;
     match cli.command {
-        None => chat::run(chat::ChatArgs::defaults()),
+        None => window::run(cli.window),
         Some(Command::Pull(args)) => pull::run(&args),
         Some(Command::Chat(args)) => chat::run(args),
         Some(Command::Generate(args)) => generate::run(&args),
@@ -108,7 +124,7 @@ fn start_logging(filter: &str, json: bool) -> Result<()> {
 fn fail(error: &anyhow::Error) -> ExitCode {
     // Whoever read our output has seen enough (`secateur generate | head`).
     let closed = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     };
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
@@ -140,7 +156,6 @@ fn message(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
