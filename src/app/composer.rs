@@ -2,7 +2,7 @@
 
 use super::state::{Intent, Model, State};
 use super::theme::{self, COLUMN, SPACE};
-use super::view::{Focus, View, Window};
+use super::view::{Focus, View};
 use super::{Act, words};
 use eframe::egui::{
     Frame, Id, Key, KeyboardShortcut, Margin, Modifiers, Rect, ScrollArea, Sense, Stroke, TextEdit, TextStyle, Ui, Vec2,
@@ -18,7 +18,7 @@ pub fn composer(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>
     theme::column(ui, COLUMN, |ui| {
         ui.add_space(SPACE / 2.0);
         field(ui, state, view, acts);
-        ui.horizontal(|ui| status(ui, state, view));
+        ui.horizontal(|ui| status(ui, state));
         ui.add_space(SPACE / 2.0);
     });
 }
@@ -46,7 +46,11 @@ fn field(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
                 let edit = edit.frame(Frame::NONE).margin(Margin::symmetric(4, 5)).return_key(shift_enter);
                 ui.add(edit).accessible_name("Message")
             };
-            let area = ScrollArea::vertical().id_salt("draft").max_height(line * LINES + 10.0).max_width(width);
+            let area = ScrollArea::vertical()
+                .id_salt("draft")
+                .max_height(line * LINES + 10.0)
+                .min_scrolled_height(line + 10.0)
+                .max_width(width);
             let response = area.show(ui, edit).inner;
             if view.focus == Some(Focus::Composer) {
                 response.request_focus();
@@ -82,7 +86,7 @@ fn id() -> Id {
     Id::unique("composer")
 }
 
-fn status(ui: &mut Ui, state: &State, view: &mut View) {
+fn status(ui: &mut Ui, state: &State) {
     ui.spacing_mut().item_spacing.x = SPACE * 1.5;
     if let Some(info) = state.ready() {
         gauge(ui, state, info.context);
@@ -100,12 +104,6 @@ fn status(ui: &mut Ui, state: &State, view: &mut View) {
         };
         theme::aside(ui, text);
     }
-    theme::from_the_right(ui, |ui| {
-        let button = theme::quiet(ui, "Conversation settings");
-        if button.on_hover_text("System prompt, sampling, length (Ctrl+P)").clicked() {
-            view.toggle(Window::Settings);
-        }
-    });
 }
 
 /// How much of the context is used.

@@ -52,6 +52,8 @@ impl Markdown {
     pub fn show(&mut self, ui: &mut Ui, key: u64, text: &str) {
         let blocks = self.texts.entry(key).or_default();
         blocks.update(text);
+        // Rows of text are no controls: numbers of a list stand on the line of its words.
+        ui.spacing_mut().interact_size.y = ui.text_style_height(&TextStyle::Body);
         let width = ui.available_width();
         blocks.drawn.resize(blocks.finished.len() + blocks.last.len(), Vec2::ZERO);
         for (place, block) in blocks.finished.iter().chain(&blocks.last).enumerate() {

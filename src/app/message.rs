@@ -102,7 +102,7 @@ fn answer(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut V
             said(ui, state, view, node);
             foot(ui, state, view, node, acts);
         }),
-        Some(comparison) => theme::column(ui, COLUMN * 1.6, |ui| {
+        Some(comparison) => theme::column(ui, COLUMN * 1.8, |ui| {
             ui.columns(2, |columns| {
                 let [left, right] = columns else { return };
                 left.strong(format!("Pruned at {}", state.settings().prune.ratio));
@@ -169,6 +169,8 @@ fn foot(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut Vec
     }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 2.0;
+        // The words of the first button stand below those of the answer.
+        ui.add_space(-6.0);
         branches(ui, state, node.id, acts);
         if !node.text.is_empty() && theme::quiet(ui, "Copy").clicked() {
             ui.copy_text(node.text.clone());

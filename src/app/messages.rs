@@ -16,16 +16,16 @@ const NEAR: f32 = 48.0;
 /// Draws the row above the conversation.
 pub fn title(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     ui.horizontal(|ui| {
-        let list = if state.preferences.list { "Hide list" } else { "Show list" };
-        if theme::quiet(ui, list).on_hover_text("Ctrl+L").clicked() {
+        if theme::toggle(ui, state.preferences.list, "List").on_hover_text("Ctrl+L").clicked() {
             acts.push(Act::ToggleList);
         }
         theme::from_the_right(ui, |ui| {
-            let inspector = if state.preferences.inspector { "Hide pruning" } else { "Show pruning" };
-            if theme::quiet(ui, inspector).on_hover_text("Ctrl+B").clicked() {
+            if theme::toggle(ui, state.preferences.inspector, "Pruning").on_hover_text("Ctrl+B").clicked() {
                 acts.push(Act::ToggleInspector);
             }
-            if theme::quiet(ui, "Settings of this chat").on_hover_text("Ctrl+P").clicked() {
+            let help = "System prompt, sampling, length (Ctrl+P)";
+            let open = view.window == Some(Window::Settings);
+            if theme::toggle(ui, open, "Chat settings").on_hover_text(help).clicked() {
                 view.toggle(Window::Settings);
             }
             let title = state.conversation().map_or("New chat", |open| &open.title);

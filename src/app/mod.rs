@@ -34,7 +34,7 @@ use crate::error::Result;
 use crate::protocol::{Command, Event};
 use crate::session::{CatalogueItem, Handle};
 use eframe::egui::{
-    self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, RichText, Ui,
+    self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, RichText, ScrollArea, Ui,
 };
 use files::{Files, Outcome};
 use notice::Notice;
@@ -43,6 +43,9 @@ use state::{Intent, Preferences, State};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use view::{View, Window};
+
+/// Narrowest window that has room for three columns, in points.
+const NARROW: f32 = 940.0;
 
 /// Format of an exported conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,7 +289,9 @@ impl App {
         self.banners(ui);
         let (state, view) = (&self.state, &mut self.view);
         let side = Frame::new().fill(theme::colors(ui).side).inner_margin(Margin::symmetric(10, 0));
-        if state.preferences.list {
+        // Where there is no room for three columns, the one that was asked for last is the inspector.
+        let narrow = state.preferences.inspector && ui.available_width() < NARROW;
+        if state.preferences.list && !narrow {
             let panel = Panel::left("conversations").default_size(250.0).size_range(180.0..=400.0).frame(side);
             let clock = Clock { now: now(), offset: self.offset };
             panel.show(ui, |ui| sidebar::sidebar(ui, state, view, clock, acts));
@@ -299,7 +304,7 @@ impl App {
         let middle = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(12, 0));
         CentralPanel::default().frame(middle).show(ui, |ui| {
             let row = Panel::top("title").resizable(false).show_separator_line(false);
-            row.frame(Frame::new().inner_margin(Margin::symmetric(0, 6))).show(ui, |ui| {
+            row.frame(Frame::new().inner_margin(Margin::symmetric(0, 8))).show(ui, |ui| {
                 messages::title(ui, state, view, acts);
             });
             let row = Panel::bottom("composer").resizable(false).show_separator_line(false).frame(Frame::NONE);
@@ -333,24 +338,27 @@ impl App {
         let title = match window {
             Window::Models => "Models",
             Window::Preferences => "Settings",
-            Window::Settings => "Settings of this chat",
+            Window::Settings => "Chat settings",
             Window::Shortcuts => "Keyboard shortcuts",
         };
         let widest = (ui.ctx().content_rect().width() - 64.0).min(520.0);
         let highest = ui.ctx().content_rect().height() - 120.0;
         let mut open = true;
-        let shown = egui::Window::new(title).open(&mut open).collapsible(false).resizable(false).default_width(widest);
-        let shown = shown.max_height(highest).vscroll(true).anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
+        let title = RichText::new(title).size(16.0);
+        let shown = egui::Window::new(title).open(&mut open).collapsible(false).resizable(false);
+        let shown = shown.anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
         let (state, view) = (&self.state, &mut self.view);
         let data = matches!(self.store, Saved::File(_)).then_some(self.path.as_path());
         shown.show(ui.ctx(), |ui| {
-            ui.set_width(widest);
-            match window {
-                Window::Models => models::models(ui, state, view, acts),
-                Window::Preferences => preferences::preferences(ui, state, view, data, acts),
-                Window::Settings => sheet::sheet(ui, state, view, acts),
-                Window::Shortcuts => shortcuts::shortcuts(ui),
-            }
+            ScrollArea::vertical().max_height(highest).show(ui, |ui| {
+                ui.set_width(widest);
+                match window {
+                    Window::Models => models::models(ui, state, view, acts),
+                    Window::Preferences => preferences::preferences(ui, state, view, data, acts),
+                    Window::Settings => sheet::sheet(ui, state, view, acts),
+                    Window::Shortcuts => shortcuts::shortcuts(ui),
+                }
+            });
         });
         // A model that was chosen is on its way: its bar is at the left.
         let chosen = acts.iter().any(|act| matches!(act, Act::State(Intent::Load(_))));

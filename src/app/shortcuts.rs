@@ -46,7 +46,7 @@ const KEYS: &[(Action, KeyboardShortcut, &str)] = &[
     (Action::Latest, key(CTRL, Key::End), "Jump to the latest message"),
     (Action::List, key(CTRL, Key::L), "Show or hide the list"),
     (Action::Inspector, key(CTRL, Key::B), "Show or hide pruning"),
-    (Action::Settings, key(CTRL, Key::P), "Settings of this chat"),
+    (Action::Settings, key(CTRL, Key::P), "Chat settings"),
     (Action::Preferences, key(CTRL, Key::Comma), "Settings of the program"),
     (Action::OpenFile, key(CTRL, Key::O), "Open a model file"),
     (Action::Shortcuts, key(Modifiers::NONE, Key::F1), "These keys"),

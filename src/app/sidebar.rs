@@ -5,6 +5,7 @@ use super::theme::{self, SPACE};
 use super::view::{Focus, View, Window};
 use super::{Act, Format, words};
 use crate::chat::{Found, Header};
+use eframe::egui::containers::menu::MenuButton;
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{self, Button, Key, ProgressBar, RichText, ScrollArea, TextEdit, TextStyle, Ui, Vec2};
 
@@ -55,9 +56,8 @@ fn search(ui: &mut Ui, view: &mut View, acts: &mut Vec<Act>) {
         field.request_focus();
         view.focus = None;
     }
-    if field.has_focus() && ui.input(|input| input.key_pressed(Key::Escape))
-        || field.lost_focus() && ui.input(|input| input.key_pressed(Key::Escape))
-    {
+    let left = field.has_focus() || field.lost_focus();
+    if left && ui.input(|input| input.key_pressed(Key::Escape)) {
         view.query.clear();
         acts.push(Act::State(Intent::Search(String::new())));
     } else if field.changed() {
@@ -121,7 +121,8 @@ fn conversation(ui: &mut Ui, state: &State, view: &mut View, header: &Header, ac
         let there = egui::Rect::from_min_size(ui.min_rect().left_top() - Vec2::new(size.x, 0.0), size);
         let hovered = ui.rect_contains_pointer(there.union(ui.max_rect()));
         if current || hovered {
-            let dots = ui.menu_button(RichText::new("…").weak(), |ui| menu(ui, view, header, acts)).response;
+            let dots = MenuButton::from_button(Button::new(RichText::new("…").weak()).frame(false));
+            let (dots, _) = dots.ui(ui, |ui| menu(ui, view, header, acts));
             dots.accessible_name(format!("More for “{}”", header.title));
         }
         let answering = state.running.iter().any(|running| running.conversation == header.id);

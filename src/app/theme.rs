@@ -116,6 +116,9 @@ fn style(mut visuals: Visuals, colors: Colors, dark: bool) -> Style {
     widgets.inactive.bg_stroke = Stroke::new(1.0, pick(gray(64), gray(208)));
     widgets.hovered.weak_bg_fill = pick(Color32::from_rgb(56, 61, 69), Color32::from_rgb(228, 231, 234));
     widgets.hovered.bg_stroke = Stroke::new(1.0, pick(gray(92), gray(170)));
+    widgets.active.weak_bg_fill = widgets.hovered.weak_bg_fill;
+    widgets.open = widgets.hovered;
+    widgets.open.weak_bg_fill = pick(Color32::from_rgb(40, 43, 49), Color32::from_rgb(241, 243, 245));
     for widget in [
         &mut widgets.noninteractive,
         &mut widgets.inactive,
@@ -157,7 +160,15 @@ pub fn primary(ui: &mut Ui, enabled: bool, text: &str) -> Response {
 /// A button that does not ask for attention: small words without a frame.
 pub fn quiet(ui: &mut Ui, text: &str) -> Response {
     let weak = ui.visuals().weak_text_color();
-    ui.add(Button::new(RichText::new(text).small().color(weak)).frame_when_inactive(false))
+    let padding = std::mem::replace(&mut ui.spacing_mut().button_padding, Vec2::new(6.0, 2.0));
+    let response = ui.add(Button::new(RichText::new(text).small().color(weak)).frame_when_inactive(false));
+    ui.spacing_mut().button_padding = padding;
+    response
+}
+
+/// A quiet button that is on or off.
+pub fn toggle(ui: &mut Ui, on: bool, text: &str) -> Response {
+    ui.add(Button::selectable(on, RichText::new(text).small()))
 }
 
 /// Small words beside the matter.
