@@ -43,7 +43,7 @@ fn field(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
             let edit = |ui: &mut Ui| {
                 let edit = TextEdit::multiline(draft).id(id()).hint_text(hint).desired_rows(1).desired_width(width);
                 let shift_enter = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
-                let edit = edit.frame(Frame::NONE).margin(Margin::symmetric(4, 5)).return_key(shift_enter);
+                let edit = edit.frame(Frame::NONE.inner_margin(Margin::symmetric(6, 5))).return_key(shift_enter);
                 ui.add(edit).accessible_name("Message")
             };
             let area = ScrollArea::vertical()

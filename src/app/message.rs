@@ -89,7 +89,7 @@ fn bubble(ui: &mut Ui, text: &str, spans: &[(Range<usize>, f32)]) {
     let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
-        ui.add_space(ui.available_width() - galley.size().x.ceil() - 25.0);
+        ui.add_space(ui.available_width() - galley.size().x.ceil() - 24.0);
         let frame = Frame::new().fill(theme::colors(ui).bubble).corner_radius(10.0);
         frame.inner_margin(Margin::symmetric(12, 8)).show(ui, |ui| ui.add(egui::Label::new(galley)));
     });
@@ -169,8 +169,6 @@ fn foot(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut Vec
     }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 2.0;
-        // The words of the first button stand below those of the answer.
-        ui.add_space(-6.0);
         branches(ui, state, node.id, acts);
         if !node.text.is_empty() && theme::quiet(ui, "Copy").clicked() {
             ui.copy_text(node.text.clone());
@@ -211,7 +209,7 @@ fn compare(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut 
 /// Why an answer is not whole.
 fn note(node: &Node) -> Option<String> {
     match node.stop? {
-        Stop::End => None,
+        Stop::End | Stop::Phrase => None,
         Stop::Length => {
             let tokens = node.figures.as_ref().map_or(0, |figures| figures.answer_tokens);
             Some(format!("cut off at {tokens} tokens, as the settings of this chat say"))

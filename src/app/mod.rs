@@ -187,7 +187,8 @@ impl App {
         }
         preferences.context = slots.unwrap_or(preferences.context);
         context.set_zoom_factor(preferences.zoom.clamp(0.5, 3.0));
-        let here = self.state.catalogue.iter().find(|item| item.pulled).map(|item| item.name.clone());
+        let here = self.state.catalogue.iter().filter(|item| item.pulled).min_by_key(|item| !item.default);
+        let here = here.map(|item| item.name.clone());
         if let Some(model) = model.or_else(|| self.state.preferences.model.clone()).or(here) {
             let orders = self.state.apply(Intent::Load(model), store, now());
             self.order(orders);
@@ -345,7 +346,7 @@ impl App {
         let highest = ui.ctx().content_rect().height() - 120.0;
         let mut open = true;
         let title = RichText::new(title).size(16.0);
-        let shown = egui::Window::new(title).open(&mut open).collapsible(false).resizable(false);
+        let shown = egui::Window::new(title).open(&mut open).collapsible(false).auto_sized();
         let shown = shown.anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
         let (state, view) = (&self.state, &mut self.view);
         let data = matches!(self.store, Saved::File(_)).then_some(self.path.as_path());

@@ -160,7 +160,7 @@ pub fn primary(ui: &mut Ui, enabled: bool, text: &str) -> Response {
 /// A button that does not ask for attention: small words without a frame.
 pub fn quiet(ui: &mut Ui, text: &str) -> Response {
     let weak = ui.visuals().weak_text_color();
-    let padding = std::mem::replace(&mut ui.spacing_mut().button_padding, Vec2::new(6.0, 2.0));
+    let padding = std::mem::replace(&mut ui.spacing_mut().button_padding, Vec2::new(4.0, 2.0));
     let response = ui.add(Button::new(RichText::new(text).small().color(weak)).frame_when_inactive(false));
     ui.spacing_mut().button_padding = padding;
     response
@@ -168,7 +168,8 @@ pub fn quiet(ui: &mut Ui, text: &str) -> Response {
 
 /// A quiet button that is on or off.
 pub fn toggle(ui: &mut Ui, on: bool, text: &str) -> Response {
-    ui.add(Button::selectable(on, RichText::new(text).small()))
+    let fill = if on { ui.visuals().widgets.inactive.weak_bg_fill } else { Color32::TRANSPARENT };
+    ui.add(Button::selectable(false, RichText::new(text).small()).fill(fill).selected(on).stroke(Stroke::NONE))
 }
 
 /// Small words beside the matter.
@@ -178,7 +179,9 @@ pub fn aside(ui: &mut Ui, text: impl Into<String>) -> Response {
 
 /// Contents in a row from the right edge.
 pub fn from_the_right<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
-    ui.with_layout(Layout::right_to_left(Align::Center), contents).inner
+    // One row high: in a layout that runs downwards, all the height that is left would be taken.
+    let size = Vec2::new(ui.available_width(), ui.spacing().interact_size.y);
+    ui.allocate_ui_with_layout(size, Layout::right_to_left(Align::Center), contents).inner
 }
 
 /// Contents in the middle of the width, no wider than a line of text should be.

@@ -61,7 +61,7 @@ pub fn run(args: WindowArgs) -> Result<()> {
     options.wgpu_options.surface = SurfaceConfig::LOW_LATENCY;
     let begin = move |creation: &eframe::CreationContext<'_>| {
         let context = creation.egui_ctx.clone();
-        let engine = Handle::start(move || context.request_repaint());
+        let engine = Handle::start(move || context.request_repaint())?;
         Ok(Box::new(App::new(&creation.egui_ctx, setup, Box::new(engine))) as Box<dyn eframe::App>)
     };
     eframe::run_native("secateur", options, Box::new(begin)).map_err(|error| {

@@ -1,6 +1,6 @@
 //! A window at work without a display and without a device.
 
-use eframe::egui::{self, Vec2};
+use eframe::egui::{self, Role, Vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use secateur::app::{App, Engine, Setup};
@@ -44,7 +44,7 @@ pub struct Desk {
 pub struct Opening {
     pub store: secateur::Result<Store>,
     pub path: PathBuf,
-    pub theme: egui::Theme,
+    pub theme: &'static str,
     pub size: Vec2,
     pub pulled: bool,
 }
@@ -55,7 +55,7 @@ impl Opening {
         Opening {
             store: Store::in_memory(),
             path: PathBuf::from("/home/user/secateur/chats.sqlite"),
-            theme: egui::Theme::Dark,
+            theme: "dark",
             size: Vec2::new(1280.0, 800.0),
             pulled: false,
         }
@@ -67,6 +67,11 @@ impl Opening {
     }
 
     pub fn open(self) -> Desk {
+        if let Ok(store) = &self.store {
+            let remembered = store.setting("window").expect("a setting");
+            let theme = format!("{{\"theme\": \"{}\"}}", self.theme);
+            store.set_setting("window", &remembered.unwrap_or(theme)).expect("a setting");
+        }
         let words = Words::default();
         let engine = Box::new(words.clone());
         let item = CatalogueItem {
@@ -76,11 +81,12 @@ impl Opening {
             parameters: 134_515_008,
             licence: "Apache-2.0".into(),
             pulled: self.pulled,
+            default: true,
         };
         let catalogue = vec![item];
         let (model, device, context) = (None, None, None);
         let setup = Setup { store: self.store, path: self.path, model, device, context, catalogue };
-        let builder = Harness::builder().with_size(self.size).with_theme(self.theme).with_max_steps(20);
+        let builder = Harness::builder().with_size(self.size).with_max_steps(20);
         let window = builder.wgpu().build_eframe(|creation| App::new(&creation.egui_ctx, setup, engine));
         Desk { window, words }
     }
@@ -105,6 +111,16 @@ impl Desk {
         self.window.run();
     }
 
+    /// Types into the field of this name, behind what it holds.
+    pub fn type_into(&mut self, name: &str, text: &str) {
+        let role = |role| self.window.query_by_role_and_label(role, name);
+        let field = role(Role::MultilineTextInput).or_else(|| role(Role::TextInput)).expect("a field");
+        field.focus();
+        self.window.run();
+        self.window.event(egui::Event::Text(text.into()));
+        self.window.run();
+    }
+
     pub fn has(&self, text: &str) -> bool {
         self.window.query_all_by_label_contains(text).next().is_some()
     }
@@ -120,10 +136,7 @@ impl Desk {
 
     /// Types a question and sends it; the request that the engine gets.
     pub fn ask(&mut self, text: &str) -> Request {
-        self.window.get_by_label("Message").focus();
-        self.window.run();
-        self.window.get_by_label("Message").type_text(text);
-        self.window.run();
+        self.type_into("Message", text);
         self.key(egui::Modifiers::NONE, egui::Key::Enter);
         self.last_request()
     }

@@ -1,7 +1,8 @@
 //! How the window looks.
 
 use super::desk::{Desk, Opening, finished, started, token};
-use eframe::egui::{Key, Modifiers, Theme, Vec2};
+use eframe::egui::{Key, Modifiers, Vec2};
+use egui_kittest::SnapshotResults;
 use secateur::protocol::Stop;
 
 const ANSWER: &str = "The sky is blue because of **Rayleigh scattering**:\n\n\
@@ -9,7 +10,7 @@ const ANSWER: &str = "The sky is blue because of **Rayleigh scattering**:\n\n\
 The strength goes with the fourth power:\n\n```python\ndef scattering(wavelength):\n    return wavelength ** -4\n```\n\n\
 | Colour | nm |\n|---|---|\n| blue | 450 |\n| red | 700 |\n\nSo we see `blue` light from everywhere.";
 
-fn with_conversations(theme: Theme, size: Vec2) -> Desk {
+fn with_conversations(theme: &'static str, size: Vec2) -> Desk {
     let mut desk = Opening { theme, size, ..Opening::new() }.open_ready();
     desk.exchange("How do I prune roses?", "In late winter, above a bud that faces out.");
     desk.ctrl(Key::N);
@@ -27,9 +28,11 @@ fn with_conversations(theme: Theme, size: Vec2) -> Desk {
 
 #[test]
 fn the_window_looks_as_it_should_in_both_themes() {
-    for (theme, name) in [(Theme::Dark, "app_dark"), (Theme::Light, "app_light")] {
+    let mut results = SnapshotResults::new();
+    for (theme, name) in [("dark", "app_dark"), ("light", "app_light")] {
         let mut desk = with_conversations(theme, Vec2::new(1280.0, 800.0));
         desk.window.snapshot(name);
+        results.extend_harness(&mut desk.window);
     }
 }
 
@@ -41,7 +44,7 @@ fn a_window_without_a_model_offers_some() {
 
 #[test]
 fn the_settings_of_a_chat_fit_into_a_small_window() {
-    let mut desk = Opening { theme: Theme::Light, size: Vec2::new(900.0, 640.0), ..Opening::new() }.open_ready();
+    let mut desk = Opening { theme: "light", size: Vec2::new(900.0, 640.0), ..Opening::new() }.open_ready();
     desk.key(Modifiers::COMMAND, Key::P);
     desk.window.snapshot("app_settings");
 }

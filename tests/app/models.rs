@@ -1,1 +1,100 @@
-//! Placeholder.
+//! Models: opening, downloading, failing, losing the device.
+
+use super::desk::{Opening, finished, model, started, token};
+use eframe::egui::{Key, Modifiers, Role};
+use egui_kittest::kittest::Queryable;
+use secateur::protocol::{Command, Device, Event, Stop};
+
+#[test]
+fn a_model_of_the_catalogue_is_downloaded_with_a_way_out() {
+    let mut desk = Opening::new().open();
+    desk.click("Download SmolLM2 135M Instruct, Q4_1");
+    let asked = desk.words.asked.borrow().last().cloned();
+    assert!(
+        matches!(&asked, Some(Command::Pull { name, load }) if name == "smollm2-135m" && load.context == 4096),
+        "{asked:?}"
+    );
+    let loading = |share| Event::Loading { model: "smollm2-135m".into(), stage: "downloading".into(), share };
+    desk.tell([loading(Some(0.42))]);
+    assert!(desk.has("downloading 42 %"));
+    let before = desk.words.stops.get();
+    desk.window.get_all_by_label("Cancel").next().expect("a button").click();
+    desk.window.run();
+    assert_eq!(desk.words.stops.get(), before + 1);
+    desk.tell([Event::LoadFailed { model: "smollm2-135m".into(), error: None }]);
+    assert!(desk.has("Open a model to begin") && !desk.has("could not be loaded"));
+}
+
+#[test]
+fn a_model_that_is_here_is_opened_at_the_start() {
+    let mut desk = Opening { pulled: true, ..Opening::new() }.open();
+    let asked = desk.words.asked.borrow().clone();
+    assert!(matches!(asked.as_slice(), [Command::Load(load)] if load.model == "smollm2-135m"), "{asked:?}");
+    // A question may come before the model does.
+    assert_eq!(desk.ask("Hello").messages[0].content, "Hello");
+    desk.tell([Event::Loaded(Box::new(model()))]);
+    desk.answer("Hi");
+    assert!(desk.has("Hi"));
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_says_why_in_place() {
+    let mut desk = Opening::new().open();
+    desk.type_into("Path of a model", "/models/broken.gguf");
+    desk.key(Modifiers::NONE, Key::Enter);
+    let asked = desk.words.asked.borrow().last().cloned();
+    assert!(matches!(&asked, Some(Command::Load(load)) if load.model == "/models/broken.gguf"), "{asked:?}");
+    let error = Some("/models/broken.gguf: it ends in the middle of a tensor".to_string());
+    desk.tell([Event::LoadFailed { model: "/models/broken.gguf".into(), error }]);
+    assert!(desk.has("broken.gguf could not be loaded") && desk.has("ends in the middle of a tensor"));
+    desk.click("Try again");
+    assert_eq!(desk.words.asked.borrow().len(), 2);
+}
+
+#[test]
+fn a_lost_device_leaves_the_conversation_whole() {
+    let mut desk = Opening::new().open_ready();
+    let id = desk.ask("Hello").id;
+    desk.tell([started(id), token(id, "Half an")]);
+    desk.tell([
+        Event::Failed { id, error: "the GPU was lost in the middle of the answer: ask again".into() },
+        Event::DeviceLost { error: "VK_ERROR_DEVICE_LOST".into() },
+    ]);
+    assert!(desk.has("the model is loading again") && desk.has("Half an") && desk.has("Retry"));
+    desk.tell([Event::Loaded(Box::new(model()))]);
+    assert!(!desk.has("the model is loading again"));
+    desk.click("Retry");
+    desk.answer("Whole");
+    assert!(desk.has("Whole"));
+}
+
+#[test]
+fn another_device_holds_from_the_next_load_on() {
+    let mut desk = Opening { pulled: true, ..Opening::new() }.open_ready();
+    desk.ctrl(Key::Comma);
+    assert!(matches!(desk.words.asked.borrow().last(), Some(Command::Devices)));
+    let device = |index, name: &str| Device { index, name: name.into(), kind: "Vulkan, DiscreteGpu".into() };
+    desk.tell([Event::Devices(vec![device(0, "Big GPU"), device(1, "Small GPU")])]);
+    desk.window.get_by_role_and_label(Role::ComboBox, "Device").click();
+    desk.window.run();
+    desk.click("Small GPU (Vulkan, DiscreteGpu)");
+    desk.click("Load the model again");
+    let asked = desk.words.asked.borrow().last().cloned();
+    assert!(matches!(&asked, Some(Command::Load(load)) if load.device.as_deref() == Some("Small GPU")), "{asked:?}");
+}
+
+#[test]
+fn pruning_set_while_an_answer_grows_reaches_the_engine() {
+    let mut desk = Opening::new().open_ready();
+    desk.ctrl(Key::P);
+    desk.type_into("Name of the preset", "Usual");
+    desk.click("Save as preset");
+    desk.key(Modifiers::NONE, Key::Escape);
+    let id = desk.ask("Hello").id;
+    desk.tell([started(id), token(id, "Hi")]);
+    let unchanged = desk.words.asked.borrow().len();
+    desk.ctrl(Key::P);
+    desk.click("Usual");
+    assert_eq!(desk.words.asked.borrow().len(), unchanged, "the same pruning is no news");
+    desk.tell([finished(id, Stop::End)]);
+}
