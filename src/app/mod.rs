@@ -119,6 +119,8 @@ pub struct Setup {
     pub context: Option<usize>,
     /// Models that can be downloaded.
     pub catalogue: Vec<CatalogueItem>,
+    /// Milliseconds since 1970.
+    pub clock: fn() -> i64,
 }
 
 /// The window.
@@ -130,6 +132,8 @@ pub struct App {
     store: Saved,
     path: PathBuf,
     setup: Option<(Option<String>, Option<String>, Option<usize>)>,
+    /// Milliseconds since 1970.
+    clock: fn() -> i64,
     /// Milliseconds that local time is ahead of UTC.
     offset: i64,
     /// The theme that is on.
@@ -150,7 +154,7 @@ impl App {
     /// A window over `engine`; asks it at once for the model that `setup` means.
     pub fn new(context: &Context, setup: Setup, engine: Box<dyn Engine>) -> App {
         theme::install(context);
-        let Setup { store, path, model, device, context: slots, catalogue } = setup;
+        let Setup { store, path, model, device, context: slots, catalogue, clock } = setup;
         let mut app = App {
             state: State::default(),
             view: View::new(),
@@ -159,6 +163,7 @@ impl App {
             store: Saved::Trouble { error: String::new(), catalogue: Vec::new() },
             path,
             setup: Some((model, device, slots)),
+            clock,
             offset: words::local_offset(),
             theme: None,
         };
@@ -179,7 +184,7 @@ impl App {
 
     /// Takes over what the store has, and asks for a model.
     fn begin(&mut self, context: &Context, store: &Store, catalogue: Vec<CatalogueItem>) {
-        self.state = State::new(store, catalogue, now());
+        self.state = State::new(store, catalogue, (self.clock)());
         let preferences = &mut self.state.preferences;
         let (model, device, slots) = self.setup.take().unwrap_or_default();
         if device.is_some() {
@@ -190,7 +195,7 @@ impl App {
         let here = self.state.catalogue.iter().filter(|item| item.pulled).min_by_key(|item| !item.default);
         let here = here.map(|item| item.name.clone());
         if let Some(model) = model.or_else(|| self.state.preferences.model.clone()).or(here) {
-            let orders = self.state.apply(Intent::Load(model), store, now());
+            let orders = self.state.apply(Intent::Load(model), store, (self.clock)());
             self.order(orders);
         }
     }
@@ -207,7 +212,7 @@ impl App {
     fn hear(&mut self) {
         let (Saved::File(store) | Saved::Nowhere(store)) = &self.store else { return };
         for event in self.engine.drain() {
-            self.state.hear(event, store, now());
+            self.state.hear(event, store, (self.clock)());
         }
         for outcome in self.files.drain() {
             let intent = match outcome {
@@ -223,7 +228,7 @@ impl App {
                     continue;
                 }
             };
-            let orders = self.state.apply(intent, store, now());
+            let orders = self.state.apply(intent, store, (self.clock)());
             self.order(orders);
         }
     }
@@ -254,7 +259,7 @@ impl App {
             },
             Act::Quit => return context.send_viewport_cmd(egui::ViewportCommand::Close),
         };
-        let orders = self.state.apply(intent, store, now());
+        let orders = self.state.apply(intent, store, (self.clock)());
         self.order(orders);
     }
 
@@ -294,7 +299,7 @@ impl App {
         let narrow = state.preferences.inspector && ui.available_width() < NARROW;
         if state.preferences.list && !narrow {
             let panel = Panel::left("conversations").default_size(250.0).size_range(180.0..=400.0).frame(side);
-            let clock = Clock { now: now(), offset: self.offset };
+            let clock = Clock { now: (self.clock)(), offset: self.offset };
             panel.show(ui, |ui| sidebar::sidebar(ui, state, view, clock, acts));
         }
         if state.preferences.inspector {
@@ -433,7 +438,7 @@ impl App {
     }
 }
 
-/// Milliseconds since 1970.
-fn now() -> i64 {
+/// Milliseconds since 1970, by the system's clock.
+pub fn system_clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -40,6 +40,9 @@ pub struct Desk {
     pub words: Words,
 }
 
+/// A day in 2026, in milliseconds since 1970.
+const NOON: i64 = 1_780_315_200_000;
+
 /// How a window is opened.
 pub struct Opening {
     pub store: secateur::Result<Store>,
@@ -85,7 +88,7 @@ impl Opening {
         };
         let catalogue = vec![item];
         let (model, device, context) = (None, None, None);
-        let setup = Setup { store: self.store, path: self.path, model, device, context, catalogue };
+        let setup = Setup { store: self.store, path: self.path, model, device, context, catalogue, clock: || NOON };
         let builder = Harness::builder().with_size(self.size).with_max_steps(20);
         let window = builder.wgpu().build_eframe(|creation| App::new(&creation.egui_ctx, setup, engine));
         Desk { window, words }
