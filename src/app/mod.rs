@@ -9,6 +9,7 @@
 
 mod composer;
 mod files;
+pub mod heat;
 mod icon;
 mod inspector;
 mod markdown;
