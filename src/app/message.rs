@@ -183,6 +183,12 @@ fn foot(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut Vec
             }
         }
         compare(ui, state, view, node, acts);
+        if state.heats.iter().any(|heat| heat.id == node.id) && theme::quiet(ui, "Show pruning").clicked() {
+            view.inspector.seek(node.id);
+            if !state.preferences.inspector {
+                acts.push(Act::ToggleInspector);
+            }
+        }
     });
     ui.add_space(SPACE / 2.0);
 }

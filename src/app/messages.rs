@@ -38,7 +38,6 @@ pub fn title(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
 
 /// Draws the messages.
 pub fn messages(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
-    view.follow(state.current);
     let Some(open) = state.conversation().filter(|open| open.leaf().is_some()) else {
         welcome::welcome(ui, state, view, acts);
         return;

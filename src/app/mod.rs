@@ -295,6 +295,7 @@ impl App {
     fn draw(&mut self, ui: &mut Ui, acts: &mut Vec<Act>) {
         self.banners(ui);
         let (state, view) = (&self.state, &mut self.view);
+        view.follow(state);
         let side = Frame::new().fill(theme::colors(ui).side).inner_margin(Margin::symmetric(10, 0));
         // Where there is no room for three columns, the one that was asked for last is the inspector.
         let narrow = state.preferences.inspector && ui.available_width() < NARROW;

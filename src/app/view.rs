@@ -2,6 +2,7 @@
 
 use super::inspector::Inspector;
 use super::markdown::Markdown;
+use super::state::State;
 use crate::chat::NodeId;
 use eframe::egui;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,10 +72,11 @@ impl View {
         View { focus: Some(Focus::Composer), ..View::default() }
     }
 
-    /// Forgets what belonged to another conversation.
-    pub fn follow(&mut self, conversation: Option<i64>) {
-        if self.shown != conversation {
-            self.shown = conversation;
+    /// Takes in new probes, and forgets what belonged to another conversation.
+    pub fn follow(&mut self, state: &State) {
+        self.inspector.follow(state);
+        if self.shown != state.current {
+            self.shown = state.current;
             self.editing = None;
             self.alone.clear();
             self.drawn.clear();

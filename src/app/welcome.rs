@@ -27,7 +27,13 @@ pub fn welcome(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>)
                     ui.add_space(SPACE);
                     examples(ui, acts);
                 }
-                _ => {
+                Model::Loading { name, .. } => {
+                    ui.label(RichText::new("One moment").heading());
+                    ui.weak(format!("{} is on its way. You can ask already.", super::sidebar::short(name)));
+                    ui.add_space(SPACE);
+                    examples(ui, acts);
+                }
+                Model::None | Model::Failed { .. } => {
                     ui.label(RichText::new("Open a model to begin").heading());
                     ui.weak("Secateur runs LLaMA models on this machine, and prunes them for every question.");
                     ui.add_space(SPACE);

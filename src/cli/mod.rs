@@ -39,7 +39,7 @@ struct Cli {
     #[command(flatten)]
     window: window::WindowArgs,
     /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `secateur=debug`
-    #[arg(long, global = true, value_name = "LEVEL", env = "SECATEUR_LOG", default_value = "warn")]
+    #[arg(long, global = true, value_name = "LEVEL", env = "SECATEUR_LOG", default_value = "warn,winit=error")]
     log: String,
     /// Log as JSON lines
     #[arg(long, global = true)]

@@ -5,12 +5,15 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use secateur::app::{App, Engine, Setup};
 use secateur::chat::Store;
-use secateur::config::{ModelConfig, RopeLayout};
-use secateur::protocol::{Command, Cost, Event, Figures, ModelInfo, Prompt, Request, Stop};
+use secateur::config::{Method, ModelConfig, RopeLayout};
+use secateur::protocol::{
+    Cause, Command, Cost, Event, Figures, Heat, LayerHeat, ModelInfo, Prompt, Request, Stop, UnitHeat,
+};
 use secateur::session::CatalogueItem;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// An engine that only remembers what it was asked, and says what a test puts in.
 #[derive(Clone, Default)]
@@ -182,6 +185,28 @@ pub fn token(id: u64, text: &str) -> Event {
 
 pub fn finished(id: u64, stop: Stop) -> Event {
     Event::Finished { id, stop, figures: figures() }
+}
+
+/// A probe of the request `id`: behind three dense layers, a smooth choice of channels that `index` shifts.
+pub fn heat(id: u64, index: usize) -> Event {
+    let layers = (0..30).map(|layer| {
+        let score = |unit: usize| ((unit * 37 + layer * 101 + index * 13) % 997) as f32 / 997.0 + 0.01;
+        let units = |total: usize, kept: usize| {
+            let scores: Vec<f32> = (0..total).map(score).collect();
+            let mut order: Vec<u32> = (0..total as u32).collect();
+            order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
+            let mut kept = order[..kept].to_vec();
+            kept.sort_unstable();
+            Some(UnitHeat { kept, from_history: vec![0.3; total], scores, probed: vec![0, 2, 3, 5] })
+        };
+        match layer {
+            0..3 => LayerHeat::default(),
+            _ => LayerHeat { heads: units(9, 6), channels: units(1536, 896) },
+        }
+    });
+    let (cause, method) = (if index == 0 { Cause::Prompt } else { Cause::Renewal }, Method::Pp);
+    let (heads, channels, at, ratio) = (9, 1536, 36 + 16 * index, 0.4);
+    Event::Heat(Arc::new(Heat { id, index, cause, at, method, ratio, heads, channels, layers: layers.collect() }))
 }
 
 /// What an answer took.

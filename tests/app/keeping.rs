@@ -1,10 +1,11 @@
 //! What is kept, found again, deleted and brought back.
 
-use super::desk::{Opening, started, token};
+use super::desk::{Opening, finished, heat, started, token};
 use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable;
 use secateur::Error;
 use secateur::chat::Store;
+use secateur::protocol::Stop;
 
 #[test]
 fn an_answer_that_was_killed_is_shown_as_interrupted() {
@@ -130,4 +131,27 @@ fn settings_of_a_new_chat_hold_for_its_first_answer() {
     desk.key(Modifiers::NONE, Key::Escape);
     let request = desk.ask("Hello");
     assert_eq!(request.overflow, secateur::protocol::Overflow::DropOldest);
+}
+
+#[test]
+fn probes_are_kept_with_their_answer_and_go_on_counting_when_it_is_continued() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("chats.sqlite");
+    let mut desk = Opening::over(&file).open_ready();
+    let id = desk.ask("Hello").id;
+    desk.tell([started(id), heat(id, 0), token(id, "Hi"), heat(id, 1), finished(id, Stop::Length)]);
+    desk.click("Continue");
+    let id = desk.last_request().id;
+    desk.tell([started(id), heat(id, 0), token(id, " there"), finished(id, Stop::End)]);
+    let places = |desk: &super::desk::Desk| {
+        let state = desk.window.state().state();
+        let answer = state.last_answer().expect("an answer").id;
+        assert!(state.heats.iter().all(|heat| heat.id == answer));
+        state.heats.iter().map(|heat| heat.index).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&desk), [0, 1, 2]);
+    drop(desk);
+    let desk = Opening::over(&file).open_ready();
+    assert_eq!(places(&desk), [0, 1, 2]);
+    assert!(desk.window.query_by_label("Heatmap of kept units").is_some());
 }

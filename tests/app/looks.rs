@@ -1,9 +1,9 @@
 //! How the window looks.
 
-use super::desk::{Desk, Opening, finished, started, token};
+use super::desk::{Desk, Opening, finished, heat, token};
 use eframe::egui::{Key, Modifiers, Vec2};
 use egui_kittest::SnapshotResults;
-use secateur::protocol::Stop;
+use secateur::protocol::{Event, Prompt, Stop};
 
 const ANSWER: &str = "The sky is blue because of **Rayleigh scattering**:\n\n\
 1. Sunlight holds all colours.\n2. Air scatters short waves more than long ones.\n\n\
@@ -17,11 +17,22 @@ fn with_conversations(theme: &'static str, size: Vec2) -> Desk {
     desk.exchange("Why is the sky blue?", ANSWER);
     desk.ask("And why is it red in the evening?\nExplain it briefly.");
     let id = desk.last_request().id;
-    desk.tell([
-        started(id),
-        token(id, "In the evening the light comes a longer way through the air"),
-        finished(id, Stop::Length),
-    ]);
+    let pieces = [
+        "<|im_start|>",
+        "user
+",
+        "And",
+        " why",
+        " is",
+        " it",
+        " red",
+        " in the evening?
+Explain it briefly.",
+    ];
+    let prompt = Prompt { pieces: pieces.map(String::from).to_vec(), ..Prompt::default() };
+    let said = "In the evening the light comes a longer way through the air";
+    let answer = [Event::Started { id, prompt }, heat(id, 0), token(id, said), heat(id, 1), finished(id, Stop::Length)];
+    desk.tell(answer);
     desk.ctrl(Key::End);
     desk
 }

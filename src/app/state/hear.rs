@@ -115,11 +115,16 @@ impl State {
     }
 
     fn hear_heat(&mut self, heat: &Heat, store: &Store) {
-        let Some(running) = self.running.iter().find(|running| running.request == heat.id) else { return };
+        let Some(running) = self.running.iter_mut().find(|running| running.request == heat.id) else { return };
         if running.task == Task::Compare {
             return;
         }
         let (conversation, node) = (running.conversation, running.node);
+        // A choice by the new settings says that they are in force.
+        let settings = self.open.get(&conversation).map(|open| &open.settings.prune);
+        if let Some(prune) = settings.filter(|prune| (prune.method, prune.ratio) == (heat.method, heat.ratio)) {
+            running.prune = prune.clone();
+        }
         // An answer that is continued goes on counting its probes, and all of them are known by its node.
         let heat = Heat { id: node, index: running.heats + heat.index, ..heat.clone() };
         let saved = store.save_heat(conversation, node, &heat);

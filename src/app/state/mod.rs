@@ -16,6 +16,7 @@ pub use request::{Cut, cuts};
 
 use super::notice::Notice;
 use crate::chat::{ChatSettings, Conversation, Found, Header, Node, NodeId, Preset, Role, Store};
+use crate::config::PruneConfig;
 use crate::protocol::{Command, Device, Figures, Heat, Load, MasksFile, ModelInfo};
 use crate::session::CatalogueItem;
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,8 @@ pub struct Running {
     pub task: Task,
     /// Whether the engine has begun; before, it waits behind another request or a load.
     pub started: bool,
+    /// The pruning that is in force, as far as the engine has shown it.
+    prune: PruneConfig,
     /// The message behind each place of the request; `None` = the system message.
     places: Vec<Option<NodeId>>,
     /// Probes that the answer had before this request.
@@ -288,6 +291,13 @@ impl State {
     /// Whether a request of the conversation that is shown has not ended.
     pub fn is_busy(&self) -> bool {
         self.running.iter().any(|running| Some(running.conversation) == self.current)
+    }
+
+    /// Whether an answer of the conversation that is shown still runs with other pruning than its settings say.
+    pub fn is_pruning_pending(&self) -> bool {
+        let of_current =
+            |running: &&Running| Some(running.conversation) == self.current && running.task == Task::Answer;
+        self.running.iter().filter(of_current).any(|running| running.prune != self.settings().prune)
     }
 
     /// Whether questions can be asked: while a model loads they wait for it.

@@ -77,7 +77,9 @@ impl State {
             overflow: open.settings.overflow,
         };
         self.next_request += 1;
-        self.running.push(Running { request: id, conversation, node, task, started: false, places, heats, saved: 0 });
+        let prune = request.prune.clone();
+        let (started, saved) = (false, 0);
+        self.running.push(Running { request: id, conversation, node, task, started, prune, places, heats, saved });
         let request = Box::new(request);
         vec![Order::Send(match task {
             Task::Answer => Command::Answer(request),
