@@ -32,7 +32,7 @@ fn buttons(ui: &mut Ui, timeline: &mut Timeline) {
     ui.horizontal_wrapped(|ui| {
         let last = timeline.len() - 1;
         for (symbol, name, by, possible) in
-            [("◀", "Previous probe", -1, timeline.at() > 0), ("▶", "Next probe", 1, timeline.at() < last)]
+            [("‹", "Previous probe", -1, timeline.at() > 0), ("›", "Next probe", 1, timeline.at() < last)]
         {
             let response = ui.add_enabled(possible, egui::Button::new(symbol)).on_hover_text(name);
             if response.accessible_name(name).clicked() {
