@@ -12,8 +12,7 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
     match &state.model {
         Model::None => {}
         Model::Loading { name, stage, share } => {
-            let done = share.map_or(String::new(), |share| format!(" {:.0} %", share * 100.0));
-            ui.label(format!("{}: {stage}{done}", short(name)));
+            ui.label(format!("{}: {stage}", short(name)));
             loading(ui, *share, acts);
             ui.add_space(SPACE);
         }

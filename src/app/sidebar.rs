@@ -206,7 +206,10 @@ fn snippet(ui: &Ui, title: &str, found: &Found) -> LayoutJob {
 fn model(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     let (first, second) = match &state.model {
         Model::None => ("Open a model".to_string(), String::new()),
-        Model::Loading { name, stage, .. } => (short(name).to_string(), format!("{stage}…")),
+        Model::Loading { name, stage, share } => {
+            let done = share.map_or("…".into(), |share| format!(" {:.0} %", share * 100.0));
+            (short(name).to_string(), format!("{stage}{done}"))
+        }
         Model::Ready(info) => (short(&info.name).to_string(), info.device.clone()),
         Model::Failed { name, .. } => (short(name).to_string(), "could not be loaded".to_string()),
     };

@@ -149,7 +149,8 @@ fn an_answer_grows_in_a_conversation_that_is_not_shown() {
 fn a_comparison_stands_beside_the_answer() {
     let mut desk = Opening::new().open_ready();
     desk.exchange("Hello", "Pruned words");
-    desk.click("Compare with dense");
+    desk.window.get_all_by_label("Compare with dense").last().expect("a button").click();
+    desk.window.run();
     let asked = desk.words.asked.borrow().last().cloned();
     assert!(matches!(asked, Some(Command::Compare(_))), "{asked:?}");
     let id = desk.last_request().id;
