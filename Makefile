@@ -1,4 +1,4 @@
-# make run    install what is missing, build, pull the default model, chat with it
+# make run    install what is missing, build, pull the default model, open the window (without a display: chat in the terminal)
 # make test   install what is missing, then everything that must hold before a change goes in
 # make build  the program alone
 # make lint   formatting, clippy, and cargo-deny where it is installed
@@ -20,7 +20,7 @@ endif
 
 run: deps build
 	@$(MAKE) --no-print-directory pull
-	$(SECATEUR) chat
+	@if [[ "$$(uname -s)" != Linux || -n "$$DISPLAY$$WAYLAND_DISPLAY" ]]; then exec $(SECATEUR); else exec $(SECATEUR) chat; fi
 
 # The tests' build goes first: it makes the program as well, and one build of the dependencies serves all.
 test: deps

@@ -1,6 +1,6 @@
 //! Where questions are written, and beneath it what the model has room for.
 
-use super::state::{Intent, Model, State};
+use super::state::{Intent, Model, State, Task};
 use super::theme::{self, COLUMN, SPACE};
 use super::view::{Focus, View};
 use super::{Act, words};
@@ -98,6 +98,7 @@ fn status(ui: &mut Ui, state: &State) {
         let figures = state.conversation().and_then(|open| open.node(running.node)?.figures.as_ref());
         let rate = figures.map_or(0.0, |figures| figures.decode_rate());
         let text = match rate {
+            _ if running.task == Task::Compare => "comparing".to_string(),
             _ if !running.started => "waiting".to_string(),
             0.0 => "reading the prompt".to_string(),
             rate => format!("{rate:.1} tokens/s"),

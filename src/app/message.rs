@@ -105,7 +105,9 @@ fn answer(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut V
         Some(comparison) => theme::column(ui, COLUMN * 1.8, |ui| {
             ui.columns(2, |columns| {
                 let [left, right] = columns else { return };
-                left.strong(format!("Pruned at {}", state.settings().prune.ratio));
+                // The settings may have changed since: its probes know the ratio that it ran with.
+                let heat = state.heats.iter().find(|heat| heat.id == node.id);
+                left.strong(heat.map_or("This answer".into(), |heat| format!("Pruned at {}", heat.ratio)));
                 said(left, state, view, node);
                 right.strong("Dense");
                 if comparison.text.is_empty() && !comparison.complete {

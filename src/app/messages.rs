@@ -69,12 +69,17 @@ fn place(ui: &mut Ui, state: &State, view: &mut View, node: NodeId, draw: impl F
     let width = ui.available_width();
     let drawn = view.drawn.get(&node).copied().unwrap_or_default();
     let there = Rect::from_min_size(ui.cursor().min, drawn);
-    if drawn.x == width && !ui.is_rect_visible(there) && state.running_at(node).is_none() {
+    let settled = state.running_at(node).is_none() && view.reveal != Some(node);
+    if drawn.x == width && !ui.is_rect_visible(there) && settled {
         ui.allocate_space(drawn);
         return;
     }
-    let height = ui.push_id(node, |ui| draw(ui, view)).response.rect.height();
-    view.drawn.insert(node, Vec2::new(width, height));
+    let rect = ui.push_id(node, |ui| draw(ui, view)).response.rect;
+    view.drawn.insert(node, Vec2::new(width, rect.height()));
+    if view.reveal == Some(node) {
+        view.reveal = None;
+        ui.scroll_to_rect(rect, Some(Align::Center));
+    }
 }
 
 /// Across the whole width: what lies above is not read.

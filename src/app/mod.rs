@@ -421,6 +421,10 @@ impl eframe::App for App {
         self.state.preferences.window = Some([size.x, size.y]);
     }
 
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
+    }
+
     fn on_exit(&mut self) {
         if let Saved::File(store) = &self.store {
             self.state.keep_all(store);

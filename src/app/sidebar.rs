@@ -131,6 +131,7 @@ fn conversation(ui: &mut Ui, state: &State, view: &mut View, header: &Header, ac
         let button = Button::selectable(current, title).truncate().right_text("");
         let row = ui.add(button.min_size(ui.available_size())).accessible_name(&header.title);
         if row.clicked() {
+            view.focus = Some(Focus::Composer);
             acts.push(Act::State(Intent::Open(header.id, None)));
         }
         if row.double_clicked() {
@@ -171,7 +172,7 @@ fn results(ui: &mut Ui, state: &State, view: &mut View, found: &[Found], acts: &
             let button = Button::selectable(false, snippet(ui, title, result)).wrap().right_text("");
             let button = ui.push_id(place, |ui| ui.add(button.min_size(Vec2::new(ui.available_width(), 0.0)))).inner;
             if button.clicked() {
-                view.jump = false;
+                view.reveal = result.node;
                 acts.push(Act::State(Intent::Open(result.id, result.node)));
             }
         }

@@ -105,6 +105,8 @@ fn style(mut visuals: Visuals, colors: Colors, dark: bool) -> Style {
     visuals.selection.bg_fill = pick(Color32::from_rgb(38, 84, 61), Color32::from_rgb(196, 227, 210));
     visuals.selection.stroke = Stroke::new(1.0, pick(Color32::from_rgb(214, 240, 226), Color32::from_rgb(16, 60, 38)));
     visuals.slider_trailing_fill = true;
+    // A cursor that blinks draws the window twice a second for nothing.
+    visuals.text_cursor.blink = false;
 
     let widgets = &mut visuals.widgets;
     let text = pick(Color32::from_rgb(222, 225, 230), Color32::from_rgb(31, 35, 40));

@@ -52,6 +52,8 @@ pub struct View {
     pub path: String,
     /// Whether the end of the conversation is to be shown.
     pub jump: bool,
+    /// The message that is to be scrolled to.
+    pub reveal: Option<NodeId>,
     /// Texts of answers as they are drawn.
     pub markdown: Markdown,
     /// Width and height that each message had when it was last drawn, in points.
