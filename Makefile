@@ -2,7 +2,7 @@
 # make test   install what is missing, then everything that must hold before a change goes in
 # make build  the program alone
 # make lint   formatting, clippy, and cargo-deny where it is installed
-# make deps   the system packages alone (Debian and Ubuntu; elsewhere they are the user's)
+# make deps   the system packages alone (Debian and Ubuntu; elsewhere they are the user's); make deps-test: the tests' too
 
 SHELL := bash
 # Where rustup puts cargo, for shells that have not read its profile yet.
@@ -16,14 +16,14 @@ export XDG_RUNTIME_DIR := $(shell dir="$${TMPDIR:-/tmp}/secateur-runtime-$$(id -
 	mkdir -p -m 700 "$$dir" && [[ -O "$$dir" && ! -L "$$dir" ]] && echo "$$dir" || mktemp -d)
 endif
 
-.PHONY: run test build lint deps pull
+.PHONY: run test build lint deps deps-test pull
 
 run: deps build
 	@$(MAKE) --no-print-directory pull
 	@if [[ "$$(uname -s)" != Linux || -n "$$DISPLAY$$WAYLAND_DISPLAY" ]]; then exec $(SECATEUR); else exec $(SECATEUR) chat; fi
 
 # The tests' build goes first: it makes the program as well, and one build of the dependencies serves all.
-test: deps
+test: deps-test
 	cargo fmt --check
 	cargo test --release --locked --no-run
 	@$(MAKE) --no-print-directory pull
@@ -40,6 +40,9 @@ lint:
 
 deps:
 	@.ci/deps
+
+deps-test:
+	@.ci/deps test
 
 # The hub needs nothing but a network. Where it cannot be reached, pip can, if it is there.
 pull:
