@@ -10,6 +10,8 @@ mod bad_input;
 mod chat;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/window.rs"]
+mod window;
 
 use common::gguf_writer::GgufWriter;
 use common::tiny_model::{TinySpec, write_gguf};

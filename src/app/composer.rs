@@ -69,7 +69,6 @@ fn field(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
                 if (clicked || send) && state.can_ask() && !draft.trim().is_empty() {
                     acts.push(Act::State(Intent::Ask(draft.trim().to_string())));
                     draft.clear();
-                    view.jump = true;
                     view.focus = Some(Focus::Composer);
                 }
             });

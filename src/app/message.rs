@@ -26,7 +26,6 @@ fn question(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut
         if let Some(ended) = edit(ui, state, text, focus) {
             if ended {
                 acts.push(Act::State(Intent::Edit(node.id, text.trim().to_string())));
-                view.jump = true;
             }
             view.editing = None;
         }
@@ -49,9 +48,10 @@ fn question(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut
 
 /// The field for another question in place of one: `Some(true)` = ask it, `Some(false)` = leave it.
 fn edit(ui: &mut Ui, state: &State, text: &mut String, focus: bool) -> Option<bool> {
-    let send = plain_enter(ui);
+    let id = ui.id().with("edited");
+    let send = ui.memory(|memory| memory.has_focus(id)) && plain_enter(ui);
     let shift_enter = egui::KeyboardShortcut::new(egui::Modifiers::SHIFT, Key::Enter);
-    let field = TextEdit::multiline(text).desired_rows(2).desired_width(f32::INFINITY).return_key(shift_enter);
+    let field = TextEdit::multiline(text).id(id).desired_rows(2).desired_width(f32::INFINITY).return_key(shift_enter);
     let field = ui.add(field.margin(Margin::same(8))).accessible_name("Edited message");
     if focus {
         field.request_focus();

@@ -8,7 +8,9 @@ use super::theme::{self, COLUMN, SPACE};
 use super::view::{View, Window};
 use super::{Act, welcome};
 use crate::chat::NodeId;
-use eframe::egui::{self, Align, Align2, Area, Id, Order, Rect, RichText, ScrollArea, Ui, Vec2};
+use eframe::egui::{
+    self, Align, Align2, Area, Id, Margin, Order, Rect, RichText, ScrollArea, Ui, Vec2, style::ScrollAnimation,
+};
 
 /// Points from the end up to which the end is in sight.
 const NEAR: f32 = 48.0;
@@ -44,6 +46,7 @@ pub fn messages(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>
     };
     let cuts = cuts(open);
     let area = ScrollArea::vertical().id_salt(("messages", open.id)).auto_shrink(false).stick_to_bottom(true);
+    let area = area.content_margin(Margin::symmetric(12, 0));
     let shown = area.show(ui, |ui| {
         ui.add_space(SPACE * 2.0);
         for node in open.path() {
@@ -55,7 +58,7 @@ pub fn messages(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>
         }
         ui.add_space(SPACE);
         if std::mem::take(&mut view.jump) {
-            ui.scroll_to_cursor(Some(Align::BOTTOM));
+            ui.scroll_to_cursor_animation(Some(Align::BOTTOM), ScrollAnimation::none());
         }
     });
     let below = shown.content_size.y - shown.inner_rect.height() - shown.state.clamped_offset().y;

@@ -238,7 +238,11 @@ impl App {
         let (Saved::File(store) | Saved::Nowhere(store)) = &self.store else { return };
         let preferences = &self.state.preferences;
         let intent = match act {
-            Act::State(intent) => intent,
+            Act::State(intent) => {
+                // Whoever asks wants to see the answer, wherever the conversation was scrolled to.
+                self.view.jump |= matches!(intent, Intent::Ask(_) | Intent::Edit(..) | Intent::Regenerate(_));
+                intent
+            }
             Act::ToggleList => Intent::Prefer(Box::new(Preferences { list: !preferences.list, ..preferences.clone() })),
             Act::ToggleInspector => {
                 Intent::Prefer(Box::new(Preferences { inspector: !preferences.inspector, ..preferences.clone() }))
@@ -309,14 +313,15 @@ impl App {
             let panel = Panel::right("inspector").default_size(400.0).size_range(300.0..=widest).frame(side);
             panel.show(ui, |ui| inspector::show(ui, state, view, acts));
         }
-        let middle = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(12, 0));
+        let middle = Frame::new().fill(ui.visuals().panel_fill);
+        let margin = Margin::symmetric(12, 0);
         CentralPanel::default().frame(middle).show(ui, |ui| {
             let row = Panel::top("title").resizable(false).show_separator_line(false);
-            row.frame(Frame::new().inner_margin(Margin::symmetric(0, 8))).show(ui, |ui| {
+            row.frame(Frame::new().inner_margin(Margin::symmetric(12, 8))).show(ui, |ui| {
                 messages::title(ui, state, view, acts);
             });
-            let row = Panel::bottom("composer").resizable(false).show_separator_line(false).frame(Frame::NONE);
-            row.show(ui, |ui| composer::composer(ui, state, view, acts));
+            let row = Panel::bottom("composer").resizable(false).show_separator_line(false);
+            row.frame(Frame::new().inner_margin(margin)).show(ui, |ui| composer::composer(ui, state, view, acts));
             CentralPanel::default().frame(Frame::NONE).show(ui, |ui| messages::messages(ui, state, view, acts));
         });
         self.window(ui, acts);
@@ -383,7 +388,7 @@ fn overlay(ui: &Ui) {
     }
     let painter = ui.ctx().layer_painter(LayerId::new(Order::Foreground, Id::unique("drop")));
     let rect = ui.ctx().content_rect();
-    painter.rect_filled(rect, 0.0, Color32::from_black_alpha(170));
+    painter.rect_filled(rect, 0.0, Color32::from_black_alpha(205));
     let font = egui::FontId::proportional(24.0);
     let text = "Drop a GGUF file or a model folder to open it,\na JSON or Markdown file to import a conversation";
     let galley = painter.layout(text.to_string(), font, Color32::WHITE, rect.width() - 64.0);

@@ -1,4 +1,4 @@
-//! Short messages at the lower edge, some with a way back. They go by themselves.
+//! Short messages at the upper edge, where they cover neither the last answer nor the next question, some with a way back. They go by themselves.
 
 use super::Act;
 use super::state::Intent;
@@ -52,7 +52,7 @@ pub fn notices(ui: &Ui, notices: &mut Vec<Notice>, acts: &mut Vec<Act>) {
     }
     let mut gone = None;
     let area = Area::new(Id::unique("notices")).order(Order::Foreground);
-    area.anchor(Align2::LEFT_BOTTOM, Vec2::new(16.0, -16.0)).show(ui.ctx(), |ui| {
+    area.anchor(Align2::CENTER_TOP, Vec2::new(0.0, 48.0)).show(ui.ctx(), |ui| {
         ui.set_max_width(420.0);
         for (place, notice) in notices.iter().enumerate().rev().take(3) {
             let colors = theme::colors(ui);

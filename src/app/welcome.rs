@@ -5,7 +5,7 @@ use super::models;
 use super::state::{Intent, Model, State};
 use super::theme::{self, COLUMN, SPACE};
 use super::view::View;
-use eframe::egui::{Button, RichText, ScrollArea, Ui, Vec2};
+use eframe::egui::{Button, Margin, RichText, ScrollArea, Ui, Vec2};
 
 /// Questions that small models answer well.
 const EXAMPLES: [&str; 3] = [
@@ -16,7 +16,8 @@ const EXAMPLES: [&str; 3] = [
 
 /// Draws it.
 pub fn welcome(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
-    ScrollArea::vertical().id_salt("welcome").auto_shrink(false).show(ui, |ui| {
+    let area = ScrollArea::vertical().id_salt("welcome").auto_shrink(false);
+    area.content_margin(Margin::symmetric(12, 0)).show(ui, |ui| {
         theme::column(ui, COLUMN * 0.8, |ui| {
             ui.add_space((ui.available_height() * 0.12).max(SPACE * 2.0));
             match &state.model {

@@ -1,7 +1,7 @@
 //! Talking: questions, answers, branches, stops.
 
-use super::desk::{Opening, figures, finished, started, token};
-use eframe::egui::{Key, Modifiers};
+use super::desk::{Desk, Opening, figures, finished, started, token};
+use eframe::egui::{self, Key, Modifiers};
 use egui_kittest::kittest::Queryable;
 use secateur::chat::Role;
 use secateur::protocol::{Command, Comparison, Event, Overflow, Prompt, Stop};
@@ -173,4 +173,27 @@ fn figures_are_of_the_answer_that_they_stand_below() {
     let state = desk.window.state().state();
     let answer = state.last_answer().expect("an answer");
     assert_eq!((answer.role, answer.figures.as_ref()), (Role::Assistant, Some(&figures())));
+}
+
+#[test]
+fn who_reads_further_up_stays_there_while_an_answer_grows() {
+    let mut desk = Opening::new().open_ready();
+    desk.exchange("Long", &"A line of the answer.\n\n".repeat(80));
+    let id = desk.ask("More").id;
+    desk.tell([started(id), token(id, "It begins")]);
+    assert!(desk.has("It begins") && !desk.has("Jump to latest"));
+    let middle = desk.window.get_by_label("It begins").rect().center();
+    desk.window.hover_at(middle);
+    let (unit, delta) = (egui::MouseWheelUnit::Point, egui::vec2(0.0, 900.0));
+    let (phase, source, modifiers) = (egui::TouchPhase::Move, egui::MouseWheelSource::Unknown, Modifiers::NONE);
+    desk.window.event(egui::Event::MouseWheel { unit, delta, phase, source, modifiers });
+    desk.window.run();
+    assert!(desk.has("Jump to latest"));
+    let place = |desk: &Desk| desk.window.get_by_label_contains("It begins").rect().min.y;
+    let before = place(&desk);
+    desk.tell([token(id, &" and goes on.\n\n".repeat(40))]);
+    assert_eq!(place(&desk), before, "the view has moved with the answer");
+    desk.click("Jump to latest");
+    desk.tell([finished(id, Stop::End)]);
+    assert!(desk.has("and goes on.") && !desk.has("Jump to latest"));
 }

@@ -1,9 +1,13 @@
 //! Models: opening, downloading, failing, losing the device.
 
 use super::desk::{Opening, finished, model, started, token};
-use eframe::egui::{Key, Modifiers, Role};
+use eframe::egui::{self, Key, Modifiers, Role};
 use egui_kittest::kittest::Queryable;
+use secateur::chat::export_json;
 use secateur::protocol::{Command, Device, Event, Stop};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_model_of_the_catalogue_is_downloaded_with_a_way_out() {
@@ -97,4 +101,42 @@ fn pruning_set_while_an_answer_grows_reaches_the_engine() {
     desk.click("Usual");
     assert_eq!(desk.words.asked.borrow().len(), unchanged, "the same pruning is no news");
     desk.tell([finished(id, Stop::End)]);
+}
+
+/// A path that is let go above the window.
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        Err("the window reads no dropped file itself".into())
+    }
+}
+
+#[test]
+fn a_dropped_model_is_loaded_and_a_dropped_conversation_is_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut desk = Opening::new().open_ready();
+    desk.window.input_mut().dropped_files.push(Arc::new(Dropped("/models/other.gguf".into())));
+    desk.window.run();
+    let asked = desk.words.asked.borrow().last().cloned();
+    assert!(matches!(&asked, Some(Command::Load(load)) if load.model == "/models/other.gguf"), "{asked:?}");
+
+    desk.exchange("Hello", "Hi there");
+    let exported = export_json(desk.window.state().state().conversation().expect("a conversation"));
+    let file = folder.path().join("hello.json");
+    std::fs::write(&file, exported).expect("a file");
+    desk.window.input_mut().dropped_files.push(Arc::new(Dropped(file)));
+    desk.window.run();
+    let begun = Instant::now();
+    while desk.window.state().state().headers.len() < 2 && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(5));
+        desk.window.run();
+    }
+    assert_eq!(desk.window.state().state().headers.len(), 2);
+    assert!(desk.has("Hi there"));
 }

@@ -148,7 +148,7 @@ impl State {
         let saved = saved.and_then(|()| store.save(open));
         self.kept(saved);
         self.list(store);
-        self.read_heats(store);
+        self.keep_heats_of_path();
         self.request(id, answer, Task::Answer)
     }
 

@@ -20,14 +20,14 @@ use crate::config::PruneConfig;
 use crate::protocol::{Command, Device, Figures, Heat, Load, MasksFile, ModelInfo};
 use crate::session::CatalogueItem;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Slots of the context where nothing else was chosen, in tokens.
 pub const CONTEXT: usize = 4096;
-/// Probes of a conversation that are read back from the store, the newest first: some tens of megabytes at most.
-const HEATS: usize = 400;
+/// Units of probes that are read back from the store, the newest answer first: a tenth of a second, some hundred megabytes.
+const HEAT_UNITS: usize = 20_000_000;
 /// Under which name the preferences lie in the store.
 const PREFERENCES: &str = "window";
 
@@ -401,17 +401,28 @@ impl State {
         self.heats_revision += 1;
     }
 
+    /// Drops the probes of answers that are not on the path any more.
+    fn keep_heats_of_path(&mut self) {
+        let Some(conversation) = self.conversation() else { return };
+        let path: BTreeSet<NodeId> = conversation.path().iter().map(|node| node.id).collect();
+        if self.heats.iter().any(|heat| !path.contains(&heat.id)) {
+            let heats = self.heats.iter().filter(|heat| path.contains(&heat.id)).cloned().collect();
+            self.set_heats(heats);
+        }
+    }
+
     /// Reads the probes of the path that is shown.
     fn read_heats(&mut self, store: &Store) {
         let Some(conversation) = self.conversation() else { return };
         let (id, mut answers) = (conversation.id, Vec::new());
         answers.extend(conversation.path().iter().filter(|node| node.role == Role::Assistant).map(|node| node.id));
-        let mut newest_first = Vec::new();
+        let (mut newest_first, mut units) = (Vec::new(), 0);
         for node in answers.into_iter().rev() {
-            if newest_first.len() >= HEATS {
+            if units >= HEAT_UNITS {
                 break;
             }
             let heats = self.kept(store.heats(id, node)).unwrap_or_default();
+            units += heats.iter().map(|heat| heat.layers.len() * (heat.heads + heat.channels)).sum::<usize>();
             newest_first.extend(heats.into_iter().rev());
         }
         newest_first.reverse();
