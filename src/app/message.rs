@@ -48,7 +48,7 @@ fn question(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut
 
 /// The field for another question in place of one: `Some(true)` = ask it, `Some(false)` = leave it.
 fn edit(ui: &mut Ui, state: &State, text: &mut String, focus: bool) -> Option<bool> {
-    let id = ui.id().with("edited");
+    let id = ui.scope_id().with("edited");
     let send = ui.memory(|memory| memory.has_focus(id)) && plain_enter(ui);
     let shift_enter = egui::KeyboardShortcut::new(egui::Modifiers::SHIFT, Key::Enter);
     let field = TextEdit::multiline(text).id(id).desired_rows(2).desired_width(f32::INFINITY).return_key(shift_enter);

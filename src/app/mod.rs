@@ -41,7 +41,7 @@ use files::{Files, Outcome};
 use notice::Notice;
 use sidebar::Clock;
 use state::{Intent, Preferences, State};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use view::{View, Window};
 
@@ -193,9 +193,14 @@ impl App {
         }
         preferences.context = slots.unwrap_or(preferences.context);
         context.set_zoom_factor(preferences.zoom.clamp(0.5, 3.0));
-        let here = self.state.catalogue.iter().filter(|item| item.pulled).min_by_key(|item| !item.default);
-        let here = here.map(|item| item.name.clone());
-        if let Some(model) = model.or_else(|| self.state.preferences.model.clone()).or(here) {
+        // Nothing is downloaded before the user says so.
+        let catalogue = &self.state.catalogue;
+        let waits = |name: &String| catalogue.iter().any(|item| !item.pulled && item.name.eq_ignore_ascii_case(name));
+        let is_here = |name: &String| catalogue.iter().any(|item| item.pulled && item.name == *name);
+        let last = self.state.preferences.model.clone().filter(|name| is_here(name) || Path::new(name).exists());
+        let here = catalogue.iter().filter(|item| item.pulled).min_by_key(|item| !item.default);
+        let found = model.or(last).or_else(|| here.map(|item| item.name.clone()));
+        if let Some(model) = found.filter(|name| !waits(name)) {
             let orders = self.state.apply(Intent::Load(model), store, (self.clock)());
             self.order(orders);
         }

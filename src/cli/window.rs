@@ -47,7 +47,7 @@ pub fn run(args: WindowArgs) -> Result<()> {
     let setup = Setup {
         store,
         path,
-        model: args.model,
+        model: args.model.map(whole),
         device: args.device,
         context: args.context.map(|context| context as usize),
         catalogue: catalogue()?,
@@ -80,6 +80,12 @@ fn check_display() -> Result<()> {
         return Err(Error::Setting(what.into()).into());
     }
     Ok(())
+}
+
+/// A path as it is known from every folder: it is remembered for the next start. A name stays one.
+fn whole(model: String) -> String {
+    let path = std::path::absolute(&model).ok().filter(|path| path.exists());
+    path.map_or(model, |path| path.display().to_string())
 }
 
 /// The system's folder for what programs keep.

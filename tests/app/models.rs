@@ -3,7 +3,7 @@
 use super::desk::{Opening, finished, model, started, token};
 use eframe::egui::{self, Key, Modifiers, Role};
 use egui_kittest::kittest::Queryable;
-use secateur::chat::export_json;
+use secateur::chat::{Store, export_json};
 use secateur::protocol::{Command, Device, Event, Stop};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +39,14 @@ fn a_model_that_is_here_is_opened_at_the_start() {
     desk.tell([Event::Loaded(Box::new(model()))]);
     desk.answer("Hi");
     assert!(desk.has("Hi"));
+}
+
+#[test]
+fn nothing_is_downloaded_before_the_user_says_so() {
+    let store = Store::in_memory().expect("a store");
+    store.set_setting("window", r#"{"model": "smollm2-135m"}"#).expect("a setting");
+    let desk = Opening { store: Ok(store), ..Opening::new() }.open();
+    assert!(desk.words.asked.borrow().is_empty() && desk.has("Open a model to begin"));
 }
 
 #[test]

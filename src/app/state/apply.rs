@@ -143,8 +143,8 @@ impl State {
     fn answer(&mut self, store: &Store, id: i64, question: NodeId, new: Option<NodeId>) -> Vec<Order> {
         let Some(open) = self.open.get_mut(&id) else { return Vec::new() };
         let answer = open.add(Some(question), Role::Assistant, String::new());
-        let nodes = new.into_iter().chain([answer]).filter_map(|node| open.node(node));
-        let saved = nodes.map(|node| store.save_node(id, node)).collect::<crate::Result<()>>();
+        let mut nodes = new.into_iter().chain([answer]).filter_map(|node| open.node(node));
+        let saved = nodes.try_for_each(|node| store.save_node(id, node));
         let saved = saved.and_then(|()| store.save(open));
         self.kept(saved);
         self.list(store);
