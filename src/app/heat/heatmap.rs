@@ -102,7 +102,7 @@ fn headline(ui: &mut Ui, view: &mut HeatmapView, heat: &Heat) {
         } else {
             ui.weak(format!("all {total} channels: scroll to zoom")).on_hover_text(
                 "Scroll or pinch to zoom, drag to pan, double-click to reset.\n\
-                 With the keyboard: arrows move a cursor (Shift: 16 cells), + and − zoom, 0 or Home resets.",
+                 With the keyboard: arrows move a cursor (Shift: 16 cells), + and - zoom, 0 or Home resets.",
             );
         }
     });

@@ -152,11 +152,11 @@ impl Pictures {
             (((ui.input(|input| input.time) - since) / FADE) as f32).clamp(0.0, 1.0)
         });
         if let Some((before, _)) = &mut self.before {
-            before.draw(ui, &painter, places, window, &hatch, 1.0);
+            before.draw(ui, &painter, places, window, 1.0);
         }
         let Some(now) = &mut self.now else { return };
-        now.draw(ui, &painter, places, window, &hatch, shown);
-        now.lines(ui, &painter, places, window);
+        now.draw(ui, &painter, places, window, shown);
+        now.lines(ui, &painter, places, window, &hatch);
         now.labels(ui, &painter, rect, places, window, pointed);
     }
 
@@ -187,15 +187,7 @@ impl Picture {
         Picture { heat, against, heads, channels, dense_heads, dense_channels, drawn: None }
     }
 
-    fn draw(
-        &mut self,
-        ui: &Ui,
-        painter: &Painter,
-        places: &Places,
-        window: Window,
-        hatch: &TextureHandle,
-        opacity: f32,
-    ) {
+    fn draw(&mut self, ui: &Ui, painter: &Painter, places: &Places, window: Window, opacity: f32) {
         let (dark, pixels) = (ui.visuals().dark_mode, places.pixels());
         let current = |drawn: &Drawn| (drawn.window, drawn.pixels, drawn.dark) == (window, pixels, dark);
         if !self.drawn.as_ref().is_some_and(current) {
@@ -216,28 +208,14 @@ impl Picture {
         let Some(drawn) = &self.drawn else { return };
         let tint = Color32::from_white_alpha((255.0 * opacity) as u8);
         let whole = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
-        for (texture, runs, of) in
-            [(&drawn.heads, &self.dense_heads, places.head), (&drawn.channels, &self.dense_channels, places.channel)]
-        {
+        for (texture, of) in [(&drawn.heads, places.head), (&drawn.channels, places.channel)] {
             painter.image(texture.id(), of, whole, tint);
-            for run in runs {
-                let rect = places.layers(of, run.clone());
-                let uv = Rect::from_min_size(Pos2::ZERO, rect.size() * places.ppp / HATCH as f32);
-                painter.image(hatch.id(), rect, uv, tint);
-            }
         }
     }
 
-    /// Lines that keep rows and cells apart, where there is room; and the word on dense rows.
-    fn lines(&self, ui: &Ui, painter: &Painter, places: &Places, window: Window) {
+    /// Lines that keep cells and rows apart, where there is room; the hatch and the word of dense rows.
+    fn lines(&self, ui: &Ui, painter: &Painter, places: &Places, window: Window, hatch: &TextureHandle) {
         let gap = (1.0 / places.ppp, ui.visuals().panel_fill);
-        for of in [places.head, places.channel] {
-            if places.row >= APART {
-                for layer in 1..self.heat.layers.len() {
-                    painter.hline(of.x_range(), of.top() + places.row * layer as f32, gap);
-                }
-            }
-        }
         let head = places.head.width() / places.heads.max(1) as f32;
         if head >= APART {
             for line in 1..places.heads {
@@ -249,6 +227,18 @@ impl Picture {
             for line in window.shown(self.channels.units).skip(1) {
                 let x = places.channel.left() + places.channel.width() * window.place(line as f64) as f32;
                 painter.vline(x, places.channel.y_range(), gap);
+            }
+        }
+        for (runs, of) in [(&self.dense_heads, places.head), (&self.dense_channels, places.channel)] {
+            for run in runs {
+                let rect = places.layers(of, run.clone());
+                let uv = Rect::from_min_size(Pos2::ZERO, rect.size() * places.ppp / HATCH as f32);
+                painter.image(hatch.id(), rect, uv, Color32::WHITE);
+            }
+            if places.row >= APART {
+                for layer in 1..self.heat.layers.len() {
+                    painter.hline(of.x_range(), of.top() + places.row * layer as f32, gap);
+                }
             }
         }
         let font = TextStyle::Small.resolve(ui.style());

@@ -1,6 +1,6 @@
 //! The pruning panel: what to prune, when, by how much, and what that will cost, before anything runs.
 //!
-//! Invariant: the settings are valid before and after (`PruneConfig::validate`); a control cannot reach a value outside.
+//! Invariant: the settings are valid when it returns (`PruneConfig::validate`): no control reaches a value outside.
 
 use super::words;
 use crate::config::{Method, ModelConfig, PruneBlocks, PruneConfig, PrunePhases};
@@ -22,6 +22,10 @@ pub fn pruning(
     pending: bool,
 ) -> bool {
     let before = settings.clone();
+    if settings.validate().is_err() {
+        // From a file that was written by hand: what no control can give, no control can mend.
+        *settings = PruneConfig { method: before.method, ..PruneConfig::default() };
+    }
     method(ui, settings);
     let prunes = settings.method != Method::Dense;
     ratio(ui, settings, prunes);
@@ -38,10 +42,6 @@ pub fn pruning(
         ui.add_space(ui.spacing().item_spacing.y);
         ui.collapsing("Advanced", |ui| advanced(ui, settings, model));
     });
-    // A value from elsewhere can be one that no control gives.
-    if settings.validate().is_err() {
-        *settings = if before.validate().is_ok() { before.clone() } else { PruneConfig::default() };
-    }
     *settings != before
 }
 

@@ -31,11 +31,9 @@ pub fn timeline(ui: &mut Ui, timeline: &mut Timeline) -> bool {
 fn buttons(ui: &mut Ui, timeline: &mut Timeline) {
     ui.horizontal_wrapped(|ui| {
         let last = timeline.len() - 1;
-        for (symbol, name, by, possible) in
-            [("‹", "Previous probe", -1, timeline.at() > 0), ("›", "Next probe", 1, timeline.at() < last)]
+        for (name, by, possible) in [("Previous probe", -1, timeline.at() > 0), ("Next probe", 1, timeline.at() < last)]
         {
-            let response = ui.add_enabled(possible, egui::Button::new(symbol)).on_hover_text(name);
-            if response.accessible_name(name).clicked() {
+            if arrow(ui, name, by as f32, possible).clicked() {
                 timeline.step(by);
             }
         }
@@ -64,6 +62,20 @@ fn buttons(ui: &mut Ui, timeline: &mut Timeline) {
             }
         });
     });
+}
+
+/// A button with a triangle that points right, or left where `to` is negative. It is painted: fonts may lack the glyph.
+fn arrow(ui: &mut Ui, name: &str, to: f32, possible: bool) -> Response {
+    let size = vec2(ui.spacing().interact_size.y * 1.3, ui.spacing().interact_size.y);
+    let response = ui.add_enabled(possible, egui::Button::new("").min_size(size)).on_hover_text(name);
+    let color = match possible {
+        true => ui.style().interact(&response).text_color(),
+        false => ui.visuals().weak_text_color().gamma_multiply(ui.visuals().disabled_alpha),
+    };
+    let corners = [vec2(0.35 * to, 0.0), vec2(-0.25 * to, -0.35), vec2(-0.25 * to, 0.35)];
+    let corners = corners.map(|corner| response.rect.center() + corner * 0.6 * size.y);
+    ui.painter().add(Shape::convex_polygon(corners.to_vec(), color, Stroke::NONE));
+    response.accessible_name(name)
 }
 
 /// The widget that is scrubbed: by pointer, by keys, by assistive technology.
