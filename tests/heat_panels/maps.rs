@@ -213,19 +213,20 @@ fn reduced_motion_does_not_fade() {
 }
 
 #[test]
-fn nothing_is_clipped_in_a_narrow_panel_at_any_zoom() {
-    for ppp in [0.8, 1.0, 2.0] {
-        let mut harness = map(Theme::Light, [320.0, 460.0], Some(made::heat(1, 0)));
-        harness.set_pixels_per_point(ppp).set_size(vec2(320.0, 460.0));
-        harness.run();
+fn nothing_is_clipped_in_a_panel_of_any_width_at_any_zoom() {
+    for (width, ppp) in [(320.0, 0.8), (320.0, 1.0), (320.0, 2.0), (900.0, 1.5)] {
+        let mut harness = map(Theme::Light, [width, 460.0], Some(made::heat(1, 0)));
+        harness.ctx.set_zoom_factor(ppp);
+        harness.set_size(vec2(width, 460.0) / ppp).run();
         let edge = harness.ctx.content_rect().right();
+        let mut seen = 0;
         for node in harness.root().children_recursive() {
-            if node.accesskit_node().bounding_box().is_none() {
-                continue;
-            }
-            let rect = node.rect();
-            assert!(rect.right() <= edge, "{:?} reaches {} at {ppp}", node.accesskit_node().label(), rect.right());
+            let Some(bounds) = node.accesskit_node().bounding_box() else { continue };
+            let right = bounds.x1 as f32 / harness.ctx.pixels_per_point();
+            assert!(right <= edge, "{:?} reaches {right} of {edge} at {ppp}", node.accesskit_node().value());
+            seen += 1;
         }
+        assert!(seen > 6, "the map, its headline and its legend");
     }
 }
 
@@ -233,12 +234,13 @@ fn nothing_is_clipped_in_a_narrow_panel_at_any_zoom() {
 fn a_prompt_says_how_it_was_probed() {
     let pieces: Vec<String> = ["<s>", "Why", " is", " the", " sky", " blue", "?", "\n"].map(String::from).into();
     let state = (PromptView::default(), made::heat(1, 0), pieces);
-    let mut harness = made::harness([320.0, 200.0], Theme::Dark, state, |ui, (view, heat, pieces)| {
+    let mut harness = made::harness([320.0, 130.0], Theme::Dark, state, |ui, (view, heat, pieces)| {
         prompt(ui, view, pieces, heat);
     });
     harness.run();
     harness.get_by_label_contains("Underlined tokens were probed");
     harness.get_by_label_contains("Why is the sky blue?");
+    harness.snapshot("heat_prompt");
     let mut every = (*made::heat(1, 0)).clone();
     for layer in &mut every.layers {
         layer.heads.iter_mut().chain(&mut layer.channels).for_each(|block| block.probed.clear());

@@ -15,7 +15,7 @@ struct Panel {
 
 fn panel(theme: Theme, width: f32, settings: PruneConfig) -> Harness<'static, Panel> {
     let state = Panel { settings, pending: false, changes: 0 };
-    made::harness([width, 420.0], theme, state, |ui, panel| {
+    made::harness([width, 460.0], theme, state, |ui, panel| {
         let model = made::model();
         panel.changes += usize::from(pruning(ui, &mut panel.settings, Some(&model), 128, panel.pending));
     })

@@ -12,7 +12,7 @@ fn conversation() -> Timeline {
 }
 
 fn shown(theme: Theme, width: f32, state: Timeline) -> Harness<'static, Timeline> {
-    made::harness([width, 210.0], theme, state, |ui, state| {
+    made::harness([width, 240.0], theme, state, |ui, state| {
         timeline(ui, state);
     })
 }

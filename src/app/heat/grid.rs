@@ -40,8 +40,13 @@ impl Grid {
                 _ => {
                     let mut row = vec![0; units];
                     ranks.shades(now.map_or(&[], |now| &now.scores), &mut row);
-                    mark(&mut row, now, 0x80);
-                    mark(&mut row, then.unwrap_or(now), 0x40);
+                    match then {
+                        None => mark(&mut row, now, 0xc0),
+                        Some(then) => {
+                            mark(&mut row, now, 0x80);
+                            mark(&mut row, then, 0x40);
+                        }
+                    }
                     Some(row)
                 }
             }
@@ -80,21 +85,23 @@ fn pixel(row: &[u8], from: usize, to: usize, palette: &Palette) -> Color32 {
         return palette.unit(usize::from(unit >> 6), usize::from(unit & 63));
     }
     let (mut counts, mut shades) = ([0u32; 4], 0u32);
-    for unit in units {
-        counts[usize::from(unit >> 6)] += 1;
-        shades += u32::from(unit & 63);
+    // Four counts in one number: adding to an array would wait for the addition before.
+    for units in units.chunks(usize::from(u16::MAX)) {
+        let packed = units.iter().fold(0u64, |packed, unit| packed + (1 << (16 * (unit >> 6))));
+        counts.iter_mut().zip([0, 16, 32, 48]).for_each(|(count, shift)| *count += (packed >> shift) as u32 & 0xffff);
+        shades += units.iter().map(|unit| u32::from(unit & 63)).sum::<u32>();
     }
     palette.mixed(counts, (shades / (units.len() as u32).max(1)) as usize)
 }
 
-/// Sets `bit` of every unit that is computed: all of them in a dense block.
-fn mark(row: &mut [u8], units: Option<&UnitHeat>, bit: u8) {
+/// Sets `bits` of every unit that is computed: all of them in a dense block.
+fn mark(row: &mut [u8], units: Option<&UnitHeat>, bits: u8) {
     match units {
-        None => row.iter_mut().for_each(|unit| *unit |= bit),
+        None => row.iter_mut().for_each(|unit| *unit |= bits),
         Some(units) => {
             for &kept in &units.kept {
                 if let Some(unit) = row.get_mut(kept as usize) {
-                    *unit |= bit;
+                    *unit |= bits;
                 }
             }
         }
@@ -103,10 +110,17 @@ fn mark(row: &mut [u8], units: Option<&UnitHeat>, bit: u8) {
 
 /// Percentile ranks by counting: scores fall into buckets of equal leading bits, whose order is that of the numbers.
 /// Sorting would cost several frames for the largest models.
-#[derive(Default)]
 struct Ranks {
     /// Scores a bucket; zero between calls.
-    counts: Vec<u32>,
+    counts: Box<[u32; 1 << 16]>,
+    /// The bucket of every unit.
+    buckets: Vec<u16>,
+}
+
+impl Default for Ranks {
+    fn default() -> Ranks {
+        Ranks { counts: Box::new([0; 1 << 16]), buckets: Vec::new() }
+    }
 }
 
 impl Ranks {
@@ -115,36 +129,33 @@ impl Ranks {
         if scores.len() != row.len() {
             return row.fill(FLAT);
         }
-        self.counts.resize(1 << 16, 0);
-        let (mut least, mut most) = (usize::MAX, 0);
-        for &score in scores {
-            let bucket = bucket(score);
-            self.counts[bucket] += 1;
-            (least, most) = (least.min(bucket), most.max(bucket));
-        }
-        if least > most {
-            return;
+        self.buckets.clear();
+        self.buckets.extend(scores.iter().map(|&score| bucket(score)));
+        let (least, most) = self.buckets.iter().fold((u16::MAX, 0), |(l, m), &b| (l.min(b), m.max(b)));
+        for &bucket in &self.buckets {
+            self.counts[usize::from(bucket)] += 1;
         }
         // A bucket's shade stands for the middle of its scores.
-        let scale = SHADES as f32 / (2 * scores.len()) as f32;
+        let scale = SHADES as f32 / (2 * scores.len().max(1)) as f32;
         let mut below = 0;
-        for count in &mut self.counts[least..=most] {
+        let used = usize::from(least)..usize::from(most) + 1;
+        for count in self.counts.get_mut(used.clone()).unwrap_or_default() {
             let here = *count;
-            *count = ((2 * below + here) as f32 * scale) as u32;
+            *count = (((2 * below + here) as f32 * scale) as u32).min(SHADES as u32 - 1);
             below += here;
         }
-        for (unit, &score) in row.iter_mut().zip(scores) {
-            *unit = self.counts[bucket(score)].min(SHADES as u32 - 1) as u8;
+        for (unit, &bucket) in row.iter_mut().zip(&self.buckets) {
+            *unit = self.counts[usize::from(bucket)] as u8;
         }
-        self.counts[least..=most].fill(0);
+        self.counts.get_mut(used).unwrap_or_default().fill(0);
     }
 }
 
 /// The leading 16 bits, in an order that is the numbers'.
-fn bucket(score: f32) -> usize {
+fn bucket(score: f32) -> u16 {
     let bits = score.to_bits();
     let flip = (bits as i32 >> 31) as u32 | 0x8000_0000;
-    ((bits ^ flip) >> 16) as usize
+    ((bits ^ flip) >> 16) as u16
 }
 
 #[cfg(test)]

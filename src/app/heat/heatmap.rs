@@ -53,6 +53,8 @@ pub fn heatmap(ui: &mut Ui, view: &mut HeatmapView, heat: &Arc<Heat>, against: O
     let places = Places::new(rect.with_min_y(rect.top() + header), heat.heads, row, text, ppp);
     let least = (f64::from(places.channel.width()) / WIDEST).max(2.0);
     view.window.fit(heat.channels, least);
+    // A cursor of another model's may lie outside of this one.
+    view.cursor = view.cursor.filter(|cell| cell.lies_in(heat));
     steer(ui, view, heat, &response, &places, least);
 
     let hovered =
@@ -88,17 +90,15 @@ pub fn heatmap(ui: &mut Ui, view: &mut HeatmapView, heat: &Arc<Heat>, against: O
 
 /// Which channels are shown, and the way back to all of them.
 fn headline(ui: &mut Ui, view: &mut HeatmapView, heat: &Heat) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         ui.set_min_height(ui.spacing().interact_size.y);
         let total = heat.channels;
         if view.window.zoomed(total) && view.window.span.is_finite() {
             let shown = view.window.shown(total);
             ui.label(format!("showing channels {}–{} of {total}", shown.start(), shown.end()));
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                if ui.button("Reset zoom").clicked() {
-                    view.reset();
-                }
-            });
+            if ui.button("Reset zoom").clicked() {
+                view.reset();
+            }
         } else {
             ui.weak(format!("all {total} channels: scroll to zoom")).on_hover_text(
                 "Scroll or pinch to zoom, drag to pan, double-click to reset.\n\
@@ -210,6 +210,7 @@ fn tooltip(ui: &Ui, response: &Response, cell: Cell, frame: Rect, at_pointer: bo
     tooltip.popup = if at_pointer { tooltip.popup.at_pointer() } else { tooltip.popup.anchor(frame) };
     tooltip.popup = tooltip.popup.open(ui.is_enabled());
     tooltip.show(|ui| {
+        ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Extend);
         ui.strong(cell.name());
         for line in lines {
             ui.label(line);

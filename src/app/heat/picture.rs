@@ -188,7 +188,12 @@ impl Picture {
     }
 
     fn draw(&mut self, ui: &Ui, painter: &Painter, places: &Places, window: Window, opacity: f32) {
-        let (dark, pixels) = (ui.visuals().dark_mode, places.pixels());
+        // A texture needs a size.
+        if self.heads.units == 0 || self.channels.units == 0 || self.heat.layers.is_empty() {
+            return;
+        }
+        let widest = ui.input(|input| input.max_texture_side);
+        let (dark, pixels) = (ui.visuals().dark_mode, places.pixels().min(widest));
         let current = |drawn: &Drawn| (drawn.window, drawn.pixels, drawn.dark) == (window, pixels, dark);
         if !self.drawn.as_ref().is_some_and(current) {
             let palette = Palette::new(dark, self.against.is_some());

@@ -1,7 +1,7 @@
 //! The prompt as the model read it, underlined where it was probed.
 
 use crate::protocol::{Heat, UnitHeat};
-use eframe::egui::{self, Color32, Galley, Stroke, TextFormat, TextStyle, Ui, text::LayoutJob};
+use eframe::egui::{self, Color32, FontId, Stroke, TextFormat, TextStyle, Ui, text::LayoutJob};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,19 +11,24 @@ pub struct PromptView {
     /// The layer whose probe is shown; `None` = all of them.
     pub layer: Option<usize>,
     /// The last text, and what it was made for.
-    laid: Option<(Key, Arc<Galley>)>,
+    laid: Option<(Key, LayoutJob)>,
 }
 
-/// What a laid-out text depends on.
-#[derive(PartialEq)]
+/// What a text depends on. The choice is held, so that its address means no other one.
 struct Key {
-    heat: *const Heat,
+    heat: Arc<Heat>,
     pieces: (*const String, usize),
     layer: Option<usize>,
-    width: u32,
     dark: bool,
-    size: u32,
-    ppp: u32,
+    font: FontId,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        Arc::ptr_eq(&self.heat, &other.heat)
+            && (self.pieces, self.layer, self.dark) == (other.pieces, other.layer, other.dark)
+            && self.font == other.font
+    }
 }
 
 /// Draws the tokens of a prompt over the whole width. `pieces` are those of the prompt that `heat` was chosen for.
@@ -48,24 +53,20 @@ pub fn prompt(ui: &mut Ui, view: &mut PromptView, pieces: &[String], heat: &Arc<
     } else {
         ui.weak("Underlined tokens were probed; the thicker, the more blocks chose them.");
     }
-    let galley = laid(ui, view, pieces, heat);
-    ui.label(galley);
+    ui.label(laid(ui, view, pieces, heat));
 }
 
-/// The text, laid out anew only where something changed.
-fn laid(ui: &Ui, view: &mut PromptView, pieces: &[String], heat: &Arc<Heat>) -> Arc<Galley> {
-    let font = TextStyle::Monospace.resolve(ui.style());
+/// The text and its underlines, made anew only where something changed. How its lines break is egui's to remember.
+fn laid(ui: &Ui, view: &mut PromptView, pieces: &[String], heat: &Arc<Heat>) -> LayoutJob {
     let key = Key {
-        heat: Arc::as_ptr(heat),
+        heat: heat.clone(),
         pieces: (pieces.as_ptr(), pieces.len()),
         layer: view.layer,
-        width: ui.available_width().to_bits(),
         dark: ui.visuals().dark_mode,
-        size: font.size.to_bits(),
-        ppp: ui.pixels_per_point().to_bits(),
+        font: TextStyle::Monospace.resolve(ui.style()),
     };
-    if let Some((_, galley)) = view.laid.as_ref().filter(|(of, _)| *of == key) {
-        return galley.clone();
+    if let Some((_, job)) = view.laid.as_ref().filter(|(of, _)| *of == key) {
+        return job.clone();
     }
     let blocks = blocks(heat, view.layer);
     let all = blocks.iter().all(|block| block.probed.is_empty());
@@ -75,10 +76,8 @@ fn laid(ui: &Ui, view: &mut PromptView, pieces: &[String], heat: &Arc<Heat>) -> 
         false => Color32::from_rgb(0x1f, 0x5f, 0xb8),
     };
     let mut job = LayoutJob::default();
-    job.wrap.max_width = ui.available_width();
-    job.break_on_newline = true;
     for (piece, &weight) in pieces.iter().zip(&weights) {
-        let mut format = TextFormat::simple(font.clone(), ui.visuals().text_color());
+        let mut format = TextFormat::simple(key.font.clone(), ui.visuals().text_color());
         if weight > 0.0 && !all {
             format.underline = Stroke::new(1.0 + 2.0 * weight, accent.gamma_multiply(0.35 + 0.65 * weight));
         } else if !all {
@@ -86,9 +85,8 @@ fn laid(ui: &Ui, view: &mut PromptView, pieces: &[String], heat: &Arc<Heat>) -> 
         }
         job.append(piece, 0.0, format);
     }
-    let galley = ui.painter().layout_job(job);
-    view.laid = Some((key, galley.clone()));
-    galley
+    view.laid = Some((key, job.clone()));
+    job
 }
 
 /// The pruned blocks of one layer, or of all.

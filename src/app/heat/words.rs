@@ -30,6 +30,15 @@ impl Cell {
         }
     }
 
+    /// Whether a choice has such a cell.
+    pub(super) fn lies_in(&self, heat: &Heat) -> bool {
+        let unit = match self.unit {
+            Unit::Head(head) => head < heat.heads,
+            Unit::Channel(channel) => channel < heat.channels,
+        };
+        unit && self.layer < heat.layers.len()
+    }
+
     /// The cell's block and its unit's number; `None` = the block is dense.
     fn block<'a>(&self, heat: &'a Heat) -> (Option<&'a UnitHeat>, u32) {
         let layer = heat.layers.get(self.layer);
