@@ -28,7 +28,8 @@ fn units(layer: usize, kind: u64, total: usize, kept: usize, probe: u64) -> Unit
     let mut kept = order[..kept].to_vec();
     kept.sort_unstable();
     let from_history = (0..total).map(|unit| noise(unit as u64 * 31 + layer as u64)).collect();
-    UnitHeat { kept, scores, from_history, probed: (0..12).filter(|at| (at + layer as u32) % 3 != 0).collect() }
+    let probed = (0..12).filter(|at| noise(u64::from(*at) * 97) > layer as f32 / 36.0).collect();
+    UnitHeat { kept, scores, from_history, probed }
 }
 
 /// 30 layers of 9 heads and 1536 channels, the first three dense, at ratio 0.4.
