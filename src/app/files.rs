@@ -120,7 +120,7 @@ fn read(path: &Path) -> Outcome {
 fn file_name(title: &str, format: Format) -> String {
     let plain = |c: char| if c.is_control() || "/\\:*?\"<>|".contains(c) { ' ' } else { c };
     let name: String = title.chars().map(plain).take(64).collect();
-    let name = name.trim().trim_matches('.');
+    let name = name.trim_matches(|c| c == ' ' || c == '.');
     let name = if name.is_empty() { "conversation" } else { name };
     let ending = match format {
         Format::Markdown => "md",

@@ -410,9 +410,9 @@ impl eframe::App for App {
         if let Saved::Trouble { error, catalogue } = &self.store {
             match trouble::trouble(ui, &self.path, error) {
                 Some(trouble::Choice::Quit) => ui.ctx().send_viewport_cmd(egui::ViewportCommand::Close),
-                Some(trouble::Choice::GoOn) => {
+                Some(choice) => {
                     let catalogue = catalogue.clone();
-                    self.go_on(ui.ctx(), catalogue);
+                    self.go_on(ui.ctx(), choice, catalogue);
                 }
                 None => {}
             }
@@ -443,14 +443,22 @@ impl eframe::App for App {
 }
 
 impl App {
-    fn go_on(&mut self, context: &Context, catalogue: Vec<CatalogueItem>) {
-        match Store::in_memory() {
-            Ok(store) => {
-                self.begin(context, &store, catalogue);
-                self.store = Saved::Nowhere(store);
+    /// Goes on from the screen of trouble, with the file or without.
+    fn go_on(&mut self, context: &Context, choice: trouble::Choice, catalogue: Vec<CatalogueItem>) {
+        let saved = match choice {
+            trouble::Choice::Again => Store::open(&self.path).map(Saved::File),
+            _ => Store::in_memory().map(Saved::Nowhere),
+        };
+        match saved {
+            Ok(saved) => {
+                if let Saved::File(store) | Saved::Nowhere(store) = &saved {
+                    self.begin(context, store, catalogue);
+                }
+                self.store = saved;
             }
             Err(error) => self.store = Saved::Trouble { error: error.to_string(), catalogue },
         }
+        context.request_repaint();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is shown where the conversations cannot be opened: what happened, and the two ways on.
+//! What is shown where the conversations cannot be opened: what happened, and the ways on.
 
 use super::theme::{self, SPACE};
 use eframe::egui::{self, CentralPanel, RichText, Ui};
@@ -7,6 +7,8 @@ use std::path::Path;
 /// What the user chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
+    /// Open them once more.
+    Again,
     /// Leave everything as it is.
     Quit,
     /// Chat, and forget it at the end.
@@ -26,7 +28,10 @@ pub fn trouble(ui: &mut Ui, path: &Path, error: &str) -> Option<Choice> {
             theme::aside(ui, format!("They lie in {}. Nothing in it was changed.", path.display()));
             ui.add_space(SPACE);
             ui.horizontal(|ui| {
-                if theme::primary(ui, true, "Quit").clicked() {
+                if theme::primary(ui, true, "Try again").clicked() {
+                    choice = Some(Choice::Again);
+                }
+                if ui.button("Quit").clicked() {
                     choice = Some(Choice::Quit);
                 }
                 if ui.button("Go on without saving").clicked() {

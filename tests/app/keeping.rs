@@ -123,6 +123,20 @@ fn where_the_file_cannot_be_opened_the_user_chooses() {
 }
 
 #[test]
+fn what_is_free_again_is_opened_by_another_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("chats.sqlite");
+    let first = Store::open(&path).expect("a store");
+    let mut desk = Opening::over(&path).open();
+    assert!(desk.has("could not be opened") && desk.has("another Secateur"));
+    desk.click("Try again");
+    assert!(desk.has("could not be opened"));
+    drop(first);
+    desk.click("Try again");
+    assert!(!desk.has("could not be opened") && !desk.has("Nothing is saved"));
+}
+
+#[test]
 fn settings_of_a_new_chat_hold_for_its_first_answer() {
     let store = Store::in_memory();
     let mut desk = Opening { store, ..Opening::new() }.open_ready();
