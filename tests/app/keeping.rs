@@ -42,6 +42,21 @@ fn the_next_start_shows_what_the_last_one_left() {
 }
 
 #[test]
+fn a_zoom_by_the_keyboard_is_remembered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("chats.sqlite");
+    let mut desk = Opening::over(&file).open_ready();
+    desk.ctrl(Key::Plus);
+    let zoom = desk.window.state().state().preferences.zoom;
+    assert!(zoom > 1.0, "{zoom}");
+    drop(desk);
+    let mut desk = Opening::over(&file).open_ready();
+    assert_eq!(desk.window.ctx.zoom_factor(), zoom);
+    desk.ctrl(Key::Num0);
+    assert_eq!(desk.window.state().state().preferences.zoom, 1.0);
+}
+
+#[test]
 fn a_search_finds_words_and_leads_to_their_message() {
     let mut desk = Opening::new().open_ready();
     desk.exchange("How do I prune roses?", "In late winter, above a bud.");

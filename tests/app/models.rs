@@ -1,10 +1,10 @@
 //! Models: opening, downloading, failing, losing the device.
 
-use super::desk::{Opening, finished, model, started, token};
+use super::desk::{Opening, finished, heat, model, started, token};
 use eframe::egui::{self, Key, Modifiers, Role};
 use egui_kittest::kittest::Queryable;
 use secateur::chat::{Store, export_json};
-use secateur::protocol::{Command, Device, Event, Stop};
+use secateur::protocol::{Command, Device, Event, MasksFile, Stop};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,6 +109,28 @@ fn pruning_set_while_an_answer_grows_reaches_the_engine() {
     desk.click("Usual");
     assert_eq!(desk.words.asked.borrow().len(), unchanged, "the same pruning is no news");
     desk.tell([finished(id, Stop::End)]);
+}
+
+#[test]
+fn masks_of_an_evaluation_stand_in_for_the_conversation_until_they_are_closed() {
+    let mut desk = Opening::new().open_ready();
+    let id = desk.ask("Hello").id;
+    desk.tell([started(id), heat(id, 0), token(id, "Hi"), finished(id, Stop::End)]);
+    let batches = (0..5).map(|batch| match heat(batch, 0) {
+        Event::Heat(heat) => heat,
+        other => panic!("{other:?}"),
+    });
+    let title = "pp at 0.4, 10 x 256 tokens".to_string();
+    let file = MasksFile { path: PathBuf::from("/results/masks.bin"), title, batches: batches.collect() };
+    desk.tell([Event::Masks(Box::new(file))]);
+    assert!(desk.has("masks.bin") && desk.has("pp at 0.4, 10 x 256 tokens") && !desk.has("What to prune"));
+    assert!(desk.window.query_by_label("Heatmap of kept units").is_some());
+    desk.click("Back to the conversation");
+    assert!(!desk.has("masks.bin") && desk.has("What to prune"));
+    desk.tell([Event::MasksFailed { error: "/results/masks.bin is no masks file".into() }]);
+    assert!(desk.has("is no masks file"));
+    desk.click("Dismiss");
+    assert!(!desk.has("is no masks file"));
 }
 
 /// A path that is let go above the window.

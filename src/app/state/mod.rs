@@ -374,6 +374,7 @@ impl State {
     /// Makes a new conversation the current one.
     fn begin(&mut self, now: i64) {
         self.current = None;
+        self.masks = None;
         self.fresh = self.preferences.fresh.clone();
         // Another seed for every conversation; it is shown, so that an answer can be repeated.
         self.fresh.sampling.seed = now.unsigned_abs() & 0xffff_ffff;
