@@ -96,19 +96,22 @@ fn another_device_holds_from_the_next_load_on() {
 }
 
 #[test]
-fn pruning_set_while_an_answer_grows_reaches_the_engine() {
+fn pruning_set_while_an_answer_grows_reaches_the_engine_and_waits_for_a_probe() {
+    let pending = "Takes effect with the next prompt or re-probe";
     let mut desk = Opening::new().open_ready();
-    desk.ctrl(Key::P);
-    desk.type_into("Name of the preset", "Usual");
-    desk.click("Save as preset");
-    desk.key(Modifiers::NONE, Key::Escape);
     let id = desk.ask("Hello").id;
     desk.tell([started(id), token(id, "Hi")]);
-    let unchanged = desk.words.asked.borrow().len();
-    desk.ctrl(Key::P);
-    desk.click("Usual");
-    assert_eq!(desk.words.asked.borrow().len(), unchanged, "the same pruning is no news");
+    assert!(!desk.has(pending));
+    desk.window.get_by_role_and_label(Role::Slider, "Pruning ratio").set_value_accesskit(0.4);
+    desk.window.run();
+    let asked = desk.words.asked.borrow().last().cloned();
+    assert!(matches!(&asked, Some(Command::Prune(prune)) if prune.ratio == 0.4), "{asked:?}");
+    assert!(desk.has(pending));
+    // The probe of these tests is one at 0.4.
+    desk.tell([heat(id, 0)]);
+    assert!(!desk.has(pending));
     desk.tell([finished(id, Stop::End)]);
+    assert_eq!(desk.ask("Again").prune.ratio, 0.4);
 }
 
 #[test]
