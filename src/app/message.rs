@@ -176,7 +176,10 @@ fn foot(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut Vec
             ui.copy_text(node.text.clone());
         }
         if state.can_ask() {
-            if theme::quiet(ui, "Regenerate").on_hover_text("Another answer beside this one (Ctrl+R)").clicked() {
+            // A failed answer has its own button for that.
+            if node.error.is_none()
+                && theme::quiet(ui, "Regenerate").on_hover_text("Another answer beside this one (Ctrl+R)").clicked()
+            {
                 acts.push(Act::State(Intent::Regenerate(node.id)));
             }
             let last = state.last_answer().is_some_and(|last| last.id == node.id);
