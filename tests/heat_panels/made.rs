@@ -18,7 +18,7 @@ fn units(layer: usize, kind: u64, total: usize, kept: usize, probe: u64) -> Unit
     let score = |unit: usize| {
         let place = layer as u64 * 100_000 + unit as u64 + kind * 10_000_000;
         let wave = (unit as f32 / total as f32 * 40.0 + layer as f32 * 0.35).sin();
-        let steady = noise(place) + noise(place + 1 << 20);
+        let steady = noise(place) + noise(place ^ (1 << 60));
         let own = noise(place ^ ((probe + 1) << 40));
         (0.9 * wave + 1.6 * steady + 1.1 * own).exp() * 0.01
     };

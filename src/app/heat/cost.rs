@@ -106,7 +106,7 @@ fn key(ui: &mut Ui) {
             ui.painter().rect_filled(rect, 2.0, color);
             ui.label(RichText::new(text).small());
         }
-        ui.label(RichText::new("whole bar: dense").small());
+        ui.label(RichText::new("end of the bar, or its mark: dense").small());
     });
 }
 
