@@ -92,6 +92,8 @@ pub fn show(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
         });
     });
     ScrollArea::vertical().id_salt("inspector").auto_shrink(false).show(ui, |ui| {
+        // Room for the scroll bar, which is drawn over what scrolls.
+        ui.set_max_width(ui.available_width() - SPACE);
         if let Some(file) = &state.masks {
             theme::alert(ui, false, |ui| {
                 ui.label(RichText::new(sidebar::short(&file.path.display().to_string())).strong());

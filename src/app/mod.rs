@@ -315,7 +315,8 @@ impl App {
         }
         if state.preferences.inspector {
             let widest = (ui.available_width() - 360.0).max(300.0);
-            let panel = Panel::right("inspector").default_size(400.0).size_range(300.0..=widest).frame(side);
+            let wished = (0.3 * ui.available_width()).clamp(400.0, 560.0);
+            let panel = Panel::right("inspector").default_size(wished).size_range(300.0..=widest).frame(side);
             panel.show(ui, |ui| inspector::show(ui, state, view, acts));
         }
         let middle = Frame::new().fill(ui.visuals().panel_fill);

@@ -31,7 +31,7 @@ fn the_panel_looks_as_it_should() {
     let mut harness = panel(Theme::Light, 340.0, PruneConfig { phases: both, ratio: 0.2, ..probing() });
     harness.state_mut().pending = true;
     harness.run();
-    harness.get_by_label("Advanced").click();
+    harness.get_by_label("When, what, and how it probes").click();
     harness.run();
     harness.remove_cursor();
     harness.run();
@@ -78,6 +78,8 @@ fn a_dense_model_has_no_ratio_to_set() {
 #[test]
 fn phases_and_blocks_are_chosen_by_name() {
     let mut harness = panel(Theme::Dark, 340.0, probing());
+    harness.run();
+    harness.get_by_label("When, what, and how it probes").click();
     harness.run();
     harness.get_by_label("the prompt").click();
     harness.run();

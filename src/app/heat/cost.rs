@@ -114,7 +114,7 @@ fn compare(ui: &mut Ui, input: &CostInput) -> Option<CostIntent> {
     let mut intent = None;
     ui.horizontal_wrapped(|ui| {
         if input.comparing {
-            ui.spinner();
+            // No spinner: where one processor draws and computes, it would take part in what is measured.
             ui.label(match input.comparison {
                 None => "Waiting for the dense run…".to_owned(),
                 Some(growing) if growing.pruned_rate.is_none() => {

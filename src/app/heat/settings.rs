@@ -38,9 +38,11 @@ pub fn pruning(
         ui.label(RichText::new("Takes effect with the next prompt or re-probe").italics());
     }
     ui.add_enabled_ui(prunes, |ui| {
-        choices(ui, settings);
-        ui.add_space(ui.spacing().item_spacing.y);
-        ui.collapsing("Advanced", |ui| advanced(ui, settings, model));
+        // Closed at first: what is computed should be seen without scrolling.
+        ui.collapsing("When, what, and how it probes", |ui| {
+            choices(ui, settings);
+            advanced(ui, settings, model);
+        });
     });
     *settings != before
 }
@@ -56,9 +58,8 @@ fn method(ui: &mut Ui, settings: &mut PruneConfig) {
                         .on_hover_text(explain(method));
                 }
             });
-        combo.response.labelled_by(label.id);
+        combo.response.labelled_by(label.id).on_hover_text(explain(settings.method));
     });
-    ui.weak(explain(settings.method));
 }
 
 fn explain(method: Method) -> &'static str {
@@ -109,7 +110,7 @@ fn estimate(ui: &mut Ui, settings: &PruneConfig, plan: &Planned, prompt: usize) 
     }
     let (heads, channels) = (plan.heads, plan.channels);
     let kept = format!("{} of {} heads, {} of {} channels", heads.0, heads.1, channels.0, channels.1);
-    ui.weak(format!("Each pruned layer keeps {kept}"));
+    ui.weak(format!("Keeps {kept} a layer"));
     if settings.ratio > 0.0 && heads.0 == heads.1 && channels.0 == channels.1 {
         ui.weak("This ratio is too small to remove a whole head or tile of channels.");
     }

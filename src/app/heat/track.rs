@@ -30,6 +30,8 @@ pub fn timeline(ui: &mut Ui, timeline: &mut Timeline) -> bool {
 
 fn buttons(ui: &mut Ui, timeline: &mut Timeline) {
     ui.horizontal_wrapped(|ui| {
+        // A button that does not fit goes to the next line whole.
+        ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Extend);
         let last = timeline.len() - 1;
         for (name, by, possible) in [("Previous probe", -1, timeline.at() > 0), ("Next probe", 1, timeline.at() < last)]
         {
@@ -49,18 +51,17 @@ fn buttons(ui: &mut Ui, timeline: &mut Timeline) {
                 timeline.pin(pin);
             }
         }
-        let pinned = timeline.pinned(Pin::A).or(timeline.pinned(Pin::B)).is_some();
-        ui.add_enabled_ui(pinned, |ui| {
-            let compare = ui.selectable_label(timeline.comparing(), "Compare pins");
+        if timeline.pinned(Pin::A).or(timeline.pinned(Pin::B)).is_some() {
+            let compare = ui.selectable_label(timeline.comparing(), "Compare").accessible_name("Compare pins");
             let hint =
                 "Show what two probes choose differently; one pin alone is compared with the probe that is shown";
-            if compare.on_hover_text(hint).on_disabled_hover_text("Pin a probe first").clicked() {
+            if compare.on_hover_text(hint).clicked() {
                 timeline.set_comparing(!timeline.comparing());
             }
-            if ui.button("Clear pins").clicked() {
+            if ui.button("Clear").accessible_name("Clear pins").clicked() {
                 timeline.clear_pins();
             }
-        });
+        }
     });
 }
 
