@@ -7,6 +7,7 @@
 use super::theme::{self, SPACE};
 use eframe::egui::{self, Frame, Margin, RichText, ScrollArea, TextStyle, Ui, Vec2};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -67,13 +68,24 @@ impl Markdown {
             let before = ui.cursor().min.y;
             ui.push_id((key, place), |ui| match &block.kind {
                 Kind::Prose => {
-                    CommonMarkViewer::new().show(ui, &mut self.cache, text[block.range.clone()].trim_end());
+                    let prose = hard_breaks(text[block.range.clone()].trim_end());
+                    CommonMarkViewer::new().show(ui, &mut self.cache, &prose);
                 }
                 Kind::Code(language, lines) => code(ui, language, text[lines.clone()].trim_end_matches('\n')),
             });
             *drawn = Vec2::new(width, ui.cursor().min.y - before - ui.spacing().item_spacing.y);
         }
     }
+}
+
+/// The same text with the ends of its lines kept: models mean them, and people expect to see them.
+fn hard_breaks(prose: &str) -> Cow<'_, str> {
+    // Code inside of a list keeps its lines anyway, and is copied as it is; rows of a table have lines of their own.
+    if !prose.contains('\n') || prose.contains("```") || prose.contains("~~~") || prose.trim_start().starts_with('|') {
+        return Cow::Borrowed(prose);
+    }
+    let lines: Vec<&str> = prose.lines().map(str::trim_end).collect();
+    Cow::Owned(lines.join("  \n"))
 }
 
 /// Lines of code under their language, with a button that copies them.
@@ -206,6 +218,15 @@ mod tests {
     fn blank_lines_and_fences_cut_a_text() {
         let text = "One\ntwo\n\n\nThree\n```rust\nfn f() {}\n\nfn g() {}\n```\nFour";
         assert_eq!(parts(text), ["One\ntwo", "Three", "<rust>fn f() {}\n\nfn g() {}\n", "Four"]);
+    }
+
+    #[test]
+    fn the_ends_of_lines_are_kept_where_they_mean_something() {
+        assert_eq!(hard_breaks("Roses are red,\nviolets are blue."), "Roses are red,  \nviolets are blue.");
+        assert_eq!(hard_breaks("- a\n\n  more"), "- a  \n  \n  more");
+        for kept in ["one line", "| a | b |\n|---|---|\n| 1 | 2 |", "1. Run\n   ```sh\n   ls\n   ```"] {
+            assert_eq!(hard_breaks(kept), kept);
+        }
     }
 
     #[test]

@@ -115,7 +115,9 @@ fn answer(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut V
                 }
                 view.markdown.show(right, key(node, 1), &comparison.text);
                 if comparison.tokens > 0 {
-                    theme::aside(right, format!("answer {:.1} tokens/s", comparison.dense_rate));
+                    for line in words::comparison(comparison) {
+                        theme::aside(right, line);
+                    }
                 }
             });
             foot(ui, state, view, node, acts);

@@ -91,7 +91,11 @@ fn act(action: Action, state: &State, view: &mut View, acts: &mut Vec<Act>) {
             }
         }
         Action::Stop if view.window.is_some() => view.window = None,
-        Action::Stop => acts.push(Act::State(Intent::Stop)),
+        Action::Stop => {
+            // The key has taken the keyboard from the composer.
+            view.focus = Some(Focus::Composer);
+            acts.push(Act::State(Intent::Stop));
+        }
         Action::Regenerate => acts.extend(state.last_answer().map(|node| Act::State(Intent::Regenerate(node.id)))),
         Action::EditLast if state.is_busy() => {}
         Action::EditLast => {

@@ -1,6 +1,6 @@
 //! Numbers and dates as people read them.
 
-use crate::protocol::Figures;
+use crate::protocol::{Comparison, Figures};
 
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
@@ -60,6 +60,19 @@ pub fn figures(figures: &Figures) -> String {
     parts.join("  ·  ")
 }
 
+/// What a dense answer took, and what the pruned model makes of it.
+pub fn comparison(comparison: &Comparison) -> Vec<String> {
+    let mut lines = vec![format!("dense {:.1} tokens/s", comparison.dense_rate)];
+    if let Some(rate) = comparison.pruned_rate.filter(|&rate| rate > 0.0) {
+        lines[0].push_str(&format!("  ·  pruned {rate:.1} on the same tokens"));
+    }
+    if let Some(pruned) = comparison.pruned_perplexity {
+        let dense = comparison.dense_perplexity;
+        lines.push(format!("perplexity of this answer: {dense:.2} dense  ·  {pruned:.2} pruned"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +96,20 @@ mod tests {
         // Ten hours ahead, it is 22:00 there: 21 hours ago is still today.
         assert_eq!(day(noon - 21 * hour, noon, 10 * hour), "Today");
         assert_eq!(day(noon + hour, noon, 0), "Today");
+    }
+
+    #[test]
+    fn a_comparison_tells_what_it_has() {
+        let mut growing = Comparison { dense_rate: 12.34, dense_perplexity: 1.5, ..Comparison::default() };
+        assert_eq!(comparison(&growing), ["dense 12.3 tokens/s"]);
+        (growing.pruned_rate, growing.pruned_perplexity) = (Some(15.0), Some(4.25));
+        assert_eq!(
+            comparison(&growing),
+            [
+                "dense 12.3 tokens/s  ·  pruned 15.0 on the same tokens",
+                "perplexity of this answer: 1.50 dense  ·  4.25 pruned"
+            ]
+        );
     }
 
     #[test]

@@ -127,6 +127,10 @@ fn the_wheel_zooms_around_the_pointer_and_a_button_resets() {
     harness.get_by_label_contains("all 1536 channels");
     harness.get_by_label(NAME).hover();
     harness.run();
+    scroll(&mut harness, 3.0);
+    harness.get_by_label_contains("all 1536 channels");
+    harness.get_by_label(NAME).click();
+    harness.run();
     let before = harness.state().pointed;
     scroll(&mut harness, 3.0);
     harness.get_by_label_contains("showing channels");
@@ -166,7 +170,7 @@ fn a_drag_pans() {
 }
 
 #[test]
-fn an_outer_scroll_area_stays_while_the_map_zooms() {
+fn the_wheel_moves_the_page_until_the_map_is_clicked() {
     let view = (HeatmapView::default(), 0.0f32);
     let mut harness = made::harness([420.0, 260.0], Theme::Dark, view, |ui, (view, offset)| {
         let area = egui::ScrollArea::vertical().show(ui, |ui| {
@@ -176,17 +180,26 @@ fn an_outer_scroll_area_stays_while_the_map_zooms() {
         *offset = area.state.clamped_offset().y;
     });
     harness.run_steps(4);
-    harness.hover_at(egui::pos2(250.0, 150.0));
-    harness.run_steps(2);
-    harness.event(egui::Event::MouseWheel {
+    let wheel = |lines: f32| egui::Event::MouseWheel {
         unit: egui::MouseWheelUnit::Line,
-        delta: vec2(0.0, -3.0),
+        delta: vec2(0.0, lines),
         phase: egui::TouchPhase::Move,
         source: egui::MouseWheelSource::Wheel,
         modifiers: egui::Modifiers::NONE,
-    });
+    };
+    harness.hover_at(egui::pos2(250.0, 150.0));
+    harness.run_steps(2);
+    harness.event(wheel(-1.0));
     harness.run_steps(8);
-    assert_eq!(harness.state().1, 0.0);
+    let moved = harness.state().1;
+    assert!(moved > 0.0, "the page moves");
+    harness.get_by_label_contains("all 1536 channels");
+    harness.get_by_label(NAME).click();
+    harness.run_steps(2);
+    harness.event(wheel(3.0));
+    harness.run_steps(8);
+    assert_eq!(harness.state().1, moved, "the page stays while the map zooms");
+    harness.get_by_label_contains("showing channels");
 }
 
 #[test]

@@ -100,8 +100,9 @@ fn headline(ui: &mut Ui, view: &mut HeatmapView, heat: &Heat) {
                 view.reset();
             }
         } else {
-            ui.weak(format!("all {total} channels: scroll to zoom")).on_hover_text(
-                "Scroll or pinch to zoom, drag to pan, double-click to reset.\n\
+            let modifier = if cfg!(target_os = "macos") { "⌘" } else { "Ctrl" };
+            ui.weak(format!("all {total} channels: {modifier}+scroll zooms")).on_hover_text(
+                "Pinch, or scroll after a click, zooms too; drag to pan, double-click to reset.\n\
                  With the keyboard: arrows move a cursor (Shift: 16 cells), + and - zoom, 0 or Home resets.",
             );
         }
@@ -116,10 +117,11 @@ fn steer(ui: &Ui, view: &mut HeatmapView, heat: &Heat, response: &Response, plac
         window.fit(total, least);
     };
     if let Some(at) = response.hover_pos() {
-        // What is taken here, an outer scroll area does not get.
+        // What is taken here, an outer scroll area does not get: a wheel that only passes over the map moves the page.
+        let focused = response.has_focus();
         let (scroll, pinch) = ui.input_mut(|input| {
-            let pinch = input.zoom_delta();
-            (std::mem::take(&mut input.smooth_scroll_delta), pinch)
+            let scroll = focused.then(|| std::mem::take(&mut input.smooth_scroll_delta));
+            (scroll.unwrap_or_default(), input.zoom_delta())
         });
         let factor = f64::from(pinch * (scroll.y / 160.0).exp());
         if factor != 1.0 {
