@@ -233,22 +233,4 @@ mod tests {
         assert_eq!((picture.size, &picture.pixels[..3]), ([3, 2], &expected[..]));
         assert!(picture.pixels[3..].iter().all(|&pixel| pixel == Color32::TRANSPARENT));
     }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release --lib large_model -- --ignored --nocapture"]
-    fn a_large_model_is_drawn_within_a_frame() {
-        let scores: Vec<f32> = (0..14336u32).map(|i| (i * 7919 % 14336) as f32 + 0.5).collect();
-        let kept: Vec<u32> = (0..14336).filter(|i| i * 7919 % 14336 > 6000).collect();
-        let big = Heat { channels: 14336, ..heat(vec![layer(&kept, &scores); 80]) };
-        let (bins, palette) =
-            (super::super::window::Window { start: 0.0, span: 14336.0 }.bins(800, 14336), Palette::new(true, false));
-        for _ in 0..5 {
-            let start = std::time::Instant::now();
-            let grid = Grid::channels(&big, None);
-            let ranked = start.elapsed();
-            let picture = grid.picture(&bins, &palette);
-            assert_eq!(picture.pixels.len(), 800 * 80);
-            println!("rows {ranked:?}, all {:?}", start.elapsed());
-        }
-    }
 }
