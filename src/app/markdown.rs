@@ -80,12 +80,28 @@ impl Markdown {
 
 /// The same text with the ends of its lines kept: models mean them, and people expect to see them.
 fn hard_breaks(prose: &str) -> Cow<'_, str> {
-    // Code inside of a list keeps its lines anyway, and is copied as it is; rows of a table have lines of their own.
-    if !prose.contains('\n') || prose.contains("```") || prose.contains("~~~") || prose.trim_start().starts_with('|') {
+    // Code inside of a list keeps its lines anyway, and is copied as it is.
+    if !prose.contains('\n') || prose.contains("```") || prose.contains("~~~") {
         return Cow::Borrowed(prose);
     }
-    let lines: Vec<&str> = prose.lines().map(str::trim_end).collect();
-    Cow::Owned(lines.join("  \n"))
+    // Items, headings, quotes and rows of a table have lines of their own, and what is ruled is no line of text.
+    let plain = |line: &str| {
+        let line = line.trim_start();
+        let item = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        let numbered = item.len() < line.len() && item.starts_with(['.', ')']);
+        let marked = ["- ", "* ", "+ ", "#", ">", "|"].iter().any(|mark| line.starts_with(mark));
+        let ruled = line.chars().all(|c| matches!(c, '-' | '*' | '_' | '='));
+        !line.is_empty() && !marked && !ruled && !numbered
+    };
+    let mut kept = String::with_capacity(prose.len() + 16);
+    let mut lines = prose.lines().peekable();
+    while let Some(line) = lines.next() {
+        kept.push_str(line.trim_end());
+        if let Some(next) = lines.peek() {
+            kept.push_str(if plain(next) && !line.trim().is_empty() { "  \n" } else { "\n" });
+        }
+    }
+    Cow::Owned(kept)
 }
 
 /// Lines of code under their language, with a button that copies them.
@@ -223,8 +239,15 @@ mod tests {
     #[test]
     fn the_ends_of_lines_are_kept_where_they_mean_something() {
         assert_eq!(hard_breaks("Roses are red,\nviolets are blue."), "Roses are red,  \nviolets are blue.");
-        assert_eq!(hard_breaks("- a\n\n  more"), "- a  \n  \n  more");
-        for kept in ["one line", "| a | b |\n|---|---|\n| 1 | 2 |", "1. Run\n   ```sh\n   ls\n   ```"] {
+        assert_eq!(hard_breaks("Flour:\n**200 g**"), "Flour:  \n**200 g**");
+        assert_eq!(hard_breaks("1. a\n   more\n2. b\n   - c"), "1. a  \n   more\n2. b\n   - c");
+        for kept in [
+            "one line",
+            "- a\n\n  more",
+            "| a | b |\n|---|---|\n| 1 | 2 |",
+            "1. Run\n   ```sh\n   ls\n   ```",
+            "Title\n---",
+        ] {
             assert_eq!(hard_breaks(kept), kept);
         }
     }

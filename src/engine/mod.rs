@@ -38,7 +38,7 @@ impl Engine {
     /// # Errors
     /// [`Error::DeviceLimit`] for a model larger than the memory that is left, and those of [`ModelWeights::upload`].
     pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<Arc<Engine>> {
-        check_memory(&gpu, files.total_bytes())?;
+        check_memory(files.total_bytes(), gpu.memory_available(), &gpu.info().name)?;
         let model = ModelWeights::upload(&gpu, files, progress)?;
         Ok(Arc::new(Engine { gpu, model }))
     }
@@ -87,14 +87,14 @@ impl CacheBuffers {
 }
 
 /// Refuses a model that the memory cannot hold, before the system starts to take it from other programs.
-fn check_memory(gpu: &Gpu, needed: u64) -> Result<()> {
-    match gpu.memory_available() {
+fn check_memory(needed: u64, available: Option<u64>, adapter: &str) -> Result<()> {
+    match available {
         Some(available) if needed > available => Err(Error::DeviceLimit {
             what: "the model's weights".into(),
             needed,
             available,
             limit: "free memory in bytes; close other programs, or use a smaller model or weight format",
-            adapter: gpu.info().name.clone(),
+            adapter: adapter.to_string(),
         }),
         _ => Ok(()),
     }
@@ -108,5 +108,20 @@ fn check_rows(samples: usize, length: usize) -> Result<()> {
         _ => Err(Error::Setting(format!(
             "a batch of {samples} x {length} tokens exceeds the 65535 rows of a pass: use a smaller --batch or --seq-len"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_larger_than_the_free_memory_is_refused_with_both_sizes() {
+        assert!(check_memory(100, Some(100), "gpu").is_ok());
+        assert!(check_memory(100, None, "gpu").is_ok(), "where nobody knows, the device decides");
+        let error = check_memory(101, Some(100), "gpu").unwrap_err().to_string();
+        for part in ["weights", "101", "`gpu` allows 100", "smaller model"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }
