@@ -7,7 +7,7 @@
 //! | [`error`] | the library's error enum | - |
 //! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
 //! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
-//! | [`format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
+//! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
 //! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
 //! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `kernels`, `format`, `gpu`, `config`, `error` |

@@ -1,6 +1,7 @@
 //! A screen that nobody sits at: what can be done at it, and what is on it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -150,26 +151,12 @@ impl Picture {
     /// The largest coloured rectangle of the right half, where there is one.
     pub fn try_heatmap(&self) -> Option<Area> {
         let columns = self.width / 2..self.width;
-        let rows: Vec<usize> = (0..self.height)
-            .filter(|&y| columns.clone().filter(|&x| self.coloured(x, y)).count() * 6 > columns.len())
-            .collect();
-        let (y0, y1) = (*rows.first()?, rows.last()? + 1);
-        let full = |x: usize| (y0..y1).filter(|&y| self.coloured(x, y)).count() * 2 > y1 - y0;
+        let wide = |y: &usize| columns.clone().filter(|&x| self.coloured(x, *y)).count() * 6 > columns.len();
+        let rows = longest_run((0..self.height).filter(wide))?;
+        let full = |x: &usize| rows.clone().filter(|&y| self.coloured(*x, y)).count() * 2 > rows.len();
         // Heads lie left of the channels, behind a gap.
-        let (mut best, mut start) = (0..0, None);
-        for x in columns.start..=self.width {
-            match (start, x < self.width && full(x)) {
-                (None, true) => start = Some(x),
-                (Some(from), false) => {
-                    if x - from > best.len() {
-                        best = from..x;
-                    }
-                    start = None;
-                }
-                _ => {}
-            }
-        }
-        (best.len() > 100).then_some(Area { x0: best.start, x1: best.end, y0, y1 })
+        let columns = longest_run(columns.clone().filter(full))?;
+        (columns.len() > 100).then_some(Area { x0: columns.start, x1: columns.end, y0: rows.start, y1: rows.end })
     }
 
     pub fn heatmap(&self) -> Area {
@@ -183,4 +170,17 @@ impl Picture {
             .map(|(x, y)| self.pixel(x, y))
             .collect()
     }
+}
+
+/// The longest run of ascending numbers without a gap wider than the lines between cells.
+fn longest_run(numbers: impl Iterator<Item = usize>) -> Option<Range<usize>> {
+    const GAP: usize = 4;
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(run) if number < run.end + GAP => run.end = number + 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs.into_iter().max_by_key(Range::len)
 }
