@@ -20,8 +20,8 @@ fn a_model_that_cannot_be_loaded_is_named_and_the_next_one_loads() {
     let Event::LoadFailed { model, error: Some(error) } = failed else { panic!("{failed:?}") };
     assert!(model.ends_with("tiny.gguf") && error.contains("tiny.gguf"), "{error}");
 
-    bench.handle.send(Command::Load(Load { device: Some("no such device".into()), ..bench.load(512) }));
     write_gguf(&bench.path(), &spec());
+    bench.handle.send(Command::Load(Load { device: Some("no such device".into()), ..bench.load(512) }));
     let failed = bench.until(|event| matches!(event, Event::LoadFailed { .. }));
     assert!(format!("{failed:?}").contains("no such device"), "{failed:?}");
 
