@@ -33,7 +33,7 @@ fn a_model_that_cannot_be_loaded_is_named_and_the_next_one_loads() {
 #[test]
 fn a_load_can_be_cancelled() {
     let mut bench = Bench::empty();
-    write_gguf(&bench.path(), &TinySpec { layers: 40, ..spec() });
+    write_gguf(&bench.path(), &TinySpec { layers: 150, ..spec() });
     bench.handle.send(Command::Load(bench.load(512)));
     bench.until(|event| matches!(event, Event::Loading { .. }));
     bench.handle.stop();
