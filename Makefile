@@ -1,7 +1,7 @@
 # make run    install what is missing, build, pull the default model, open the window (without a display: chat in the terminal)
 # make test   install what is missing, then everything that must hold before a change goes in
 # make build  the program alone
-# make lint   formatting, clippy, and cargo-deny where it is installed
+# make lint   formatting, clippy, rustdoc, and cargo-deny where it is installed
 # make deps   the system packages alone (Debian and Ubuntu; elsewhere they are the user's); make deps-test: the tests' too
 
 SHELL := bash
@@ -28,6 +28,7 @@ test: deps-test
 	cargo test --release --locked --no-run
 	@$(MAKE) --no-print-directory pull
 	cargo clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 	cargo test --release --locked
 
 build: deps
@@ -36,6 +37,7 @@ build: deps
 lint:
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 	@if command -v cargo-deny > /dev/null; then cargo deny check; fi
 
 deps:

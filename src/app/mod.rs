@@ -1,7 +1,7 @@
 //! The window: state, panels, theme. Panels take state and return what the user wants; nothing here waits for a device.
 //!
 //! - [`state::State`] is everything that is shown, as plain data, and the two functions that change it;
-//! - each panel is a function over that state and the [`view::View`], and pushes [`Act`]s;
+//! - each panel is a function over that state and the view (what only the eye needs), and pushes [`Act`]s;
 //! - [`App`] carries them out, once a frame, after everything is drawn.
 //!
 //! Invariants: the window is drawn only when something happened; files are read and written on other threads; a frame
