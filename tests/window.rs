@@ -9,7 +9,8 @@ mod screen;
 
 use rusqlite::{Connection, OpenFlags};
 use screen::{Picture, Screen};
-use secateur::chat::{Role, Store};
+use secateur::chat::{ChatSettings, Role, Store};
+use secateur::config::SamplingConfig;
 use secateur::protocol::{Heat, LayerHeat};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,14 @@ impl<'s> Program<'s> {
     }
 }
 
+/// Makes new chats greedy and their answers short enough for the screen.
+fn settle(data: &Path) {
+    let store = Store::open(&data.join("chats.sqlite")).expect("a store");
+    let sampling = SamplingConfig { repetition_penalty: 1.1, ..SamplingConfig::default() };
+    let fresh = ChatSettings { sampling, max_tokens: 60, ..ChatSettings::default() };
+    store.set_setting("window", &serde_json::json!({ "fresh": fresh }).to_string()).expect("a setting");
+}
+
 /// What the answers of the newest conversation say, with their probes.
 fn kept(data: &Path) -> Vec<(String, Vec<Arc<Heat>>)> {
     let store = Store::open(&data.join("chats.sqlite")).expect("the program has let go of its file");
@@ -145,6 +154,7 @@ fn check_text(screen: &Screen, picture: &Picture, text: &str) {
 fn a_question_typed_into_the_window_is_answered_shown_and_kept() {
     let screen = Screen::new(1440, 900);
     let folder = tempfile::tempdir().expect("a folder");
+    settle(folder.path());
     let mut program = Program::start(&screen, folder.path());
     program.wait_for("the model", |program| program.log().contains("model loaded"));
     std::thread::sleep(Duration::from_secs(1));
