@@ -53,13 +53,9 @@ impl State {
             places.push(None);
         }
         for message in open.path_to(answer.parent) {
-            let role = match message.role {
-                Role::User => "user",
-                Role::Assistant => "assistant",
-            };
             // An answer that failed before its first word says nothing to the model.
             if message.role == Role::User || !message.text.is_empty() {
-                messages.push(Message::new(role, &message.text));
+                messages.push(Message::new(message.role.name(), &message.text));
                 places.push(Some(message.id));
             }
         }
