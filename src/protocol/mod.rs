@@ -35,8 +35,13 @@ pub enum Command {
     Answer(Box<Request>),
     /// Answer the same prompt without pruning, and measure what pruning costs and saves on that very answer.
     Compare(Box<Request>),
-    /// Prune like this from the next prompt or re-probe on.
-    Prune(PruneConfig),
+    /// Prune an answer that has not ended like this, from its next prompt or re-probe on.
+    Prune {
+        /// The request's.
+        id: u64,
+        /// What to prune.
+        prune: PruneConfig,
+    },
     /// Read the masks that a headless evaluation saved: [`Event::Masks`] or [`Event::MasksFailed`].
     ReadMasks(PathBuf),
 }

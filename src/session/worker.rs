@@ -81,8 +81,8 @@ impl Worker {
             Command::Pull { name, load } => self.load(number, load, Some(name)),
             Command::Answer(request) => self.answer(number, &request),
             Command::Compare(request) => self.compare(number, &request),
-            // Between answers the next request brings its settings along.
-            Command::Prune(_) => {}
+            // Its answer has ended; the next request brings its settings along.
+            Command::Prune { .. } => {}
             Command::ReadMasks(path) => self.outbox.post(match masks::open(&path) {
                 Ok(file) => Event::Masks(Box::new(file)),
                 Err(error) => Event::MasksFailed { error: error.to_string() },
@@ -133,7 +133,7 @@ impl Worker {
     }
 
     fn answer(&mut self, number: u64, request: &Request) {
-        let made = self.with_model(number, |model, line| talk::answer(model, request, line));
+        let made = self.with_model((number, request.id), |model, line| talk::answer(model, request, line));
         match made {
             Ok((stop, figures)) => self.outbox.post(Event::Finished { id: request.id, stop, figures }),
             Err(error) => self.fail(request.id, &error),
@@ -141,21 +141,22 @@ impl Worker {
     }
 
     fn compare(&mut self, number: u64, request: &Request) {
-        if let Err(error) = self.with_model(number, |model, line| compare::compare(model, request, line)) {
+        if let Err(error) = self.with_model((number, request.id), |model, line| compare::compare(model, request, line))
+        {
             self.fail(request.id, &error);
         }
     }
 
     fn with_model<T>(
         &mut self,
-        number: u64,
+        (number, id): (u64, u64),
         work: impl FnOnce(&mut Model, &mut dyn talk::Line) -> Result<T>,
     ) -> Result<T> {
         let Worker { inbox, waiting, outbox, stopped, model, .. } = self;
         let Some(model) = model else {
             return Err(Error::Setting("no model is loaded: open one first".into()));
         };
-        work(model, &mut Wire { number, inbox, waiting, outbox, stopped })
+        work(model, &mut Wire { number, id, inbox, waiting, outbox, stopped })
     }
 
     /// Tells what went wrong; a device that failed is opened anew, with the model.
@@ -177,6 +178,8 @@ impl Worker {
 /// The line of the command that runs.
 struct Wire<'w> {
     number: u64,
+    /// The request's.
+    id: u64,
     inbox: &'w Receiver<(u64, Command)>,
     waiting: &'w mut VecDeque<(u64, Command)>,
     outbox: &'w Outbox,
@@ -193,16 +196,19 @@ impl talk::Line for Wire<'_> {
     }
 
     fn retuned(&mut self) -> Option<PruneConfig> {
+        self.waiting.extend(self.inbox.try_iter());
         let mut newest = None;
-        for (number, command) in self.inbox.try_iter() {
-            match command {
-                Command::Prune(prune) => match prune.validate() {
-                    Ok(()) => newest = Some(prune),
+        // What is meant for other answers waits for them, in its place.
+        self.waiting.retain(|(_, command)| match command {
+            Command::Prune { id, prune } if *id == self.id => {
+                match prune.validate() {
+                    Ok(()) => newest = Some(prune.clone()),
                     Err(error) => tracing::warn!(%error, "settings were ignored"),
-                },
-                command => self.waiting.push_back((number, command)),
+                }
+                false
             }
-        }
+            _ => true,
+        });
         newest
     }
 }

@@ -105,7 +105,7 @@ fn pruning_set_while_an_answer_grows_reaches_the_engine_and_waits_for_a_probe() 
     desk.window.get_by_role_and_label(Role::Slider, "Pruning ratio").set_value_accesskit(0.4);
     desk.window.run();
     let asked = desk.words.asked.borrow().last().cloned();
-    assert!(matches!(&asked, Some(Command::Prune(prune)) if prune.ratio == 0.4), "{asked:?}");
+    assert!(matches!(&asked, Some(Command::Prune { prune, .. }) if prune.ratio == 0.4), "{asked:?}");
     assert!(desk.has(pending));
     // The probe of these tests is one at 0.4.
     desk.tell([heat(id, 0)]);

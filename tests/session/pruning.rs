@@ -78,7 +78,7 @@ fn a_new_ratio_takes_effect_with_the_next_re_probe() {
     let found = bench.hear(1, |handle, _, answered| {
         told += 1;
         if answered.pieces == 6 && told < 1000 {
-            handle.send(Command::Prune(pruned(0.6)));
+            handle.send(Command::Prune { id: 1, prune: pruned(0.6) });
             told = 1000;
         }
     });
@@ -118,6 +118,18 @@ fn a_new_ratio_takes_effect_with_the_next_re_probe() {
         assert_eq!(heads.as_ref().unwrap().kept, first.layers[layer].heads.as_ref().unwrap().kept);
         assert_eq!(channels.as_ref().unwrap().kept, first.layers[layer].channels.as_ref().unwrap().kept);
     }
+}
+
+#[test]
+fn settings_of_an_answer_that_waits_leave_the_one_that_runs_alone() {
+    let mut bench = Bench::new();
+    bench.handle.send(Command::Answer(Box::new(request(1, &["Hello there"], pruned(0.4)))));
+    bench.handle.send(Command::Answer(Box::new(request(2, &["Hello there"], pruned(0.4)))));
+    bench.handle.send(Command::Prune { id: 2, prune: pruned(0.6) });
+    let first = bench.hear(1, |_, _, _| {});
+    assert!(first.heats.len() > 2 && first.heats.iter().all(|heat| heat.ratio == 0.4));
+    let second = bench.hear(2, |_, _, _| {});
+    assert_eq!(second.heats.last().expect("a probe").ratio, 0.6);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl State {
                 self.list(store);
                 self.show(store, id, None);
             }
-            Intent::Adopt(conversation) => self.adopt(store, &conversation),
+            Intent::Adopt(conversation) => self.adopt(store, *conversation),
             Intent::Settings(settings) => return self.set_settings(store, *settings),
             Intent::KeepForNew => {
                 self.preferences.fresh = self.settings().clone();
@@ -202,29 +202,24 @@ impl State {
         self.tell(notice);
     }
 
-    fn adopt(&mut self, store: &Store, from: &Conversation) {
-        let nodes: Vec<_> = from.nodes().cloned().collect();
-        let adopted = store.create(&from.title, &from.settings).and_then(|made| {
-            nodes.iter().try_for_each(|node| store.save_node(made.id, node))?;
-            let (title, settings) = (from.title.clone(), from.settings.clone());
-            let whole = Conversation::new(made.id, title, settings, nodes, from.leaf())?;
-            store.save(&whole)?;
-            Ok(whole)
-        });
-        if let Some(adopted) = self.kept(adopted) {
+    fn adopt(&mut self, store: &Store, from: Conversation) {
+        if let Some(adopted) = self.kept(store.insert(from)) {
             self.list(store);
             self.show(store, adopted.id, None);
         }
     }
 
     fn set_settings(&mut self, store: &Store, settings: ChatSettings) -> Vec<Order> {
-        let prunes_anew = self.settings().prune != settings.prune && self.is_busy();
+        let answers = self.running.iter().filter(|running| running.task == Task::Answer);
+        let request =
+            answers.filter(|running| Some(running.conversation) == self.current).map(|running| running.request);
+        let id = request.last().filter(|_| self.settings().prune != settings.prune);
         let prune = settings.prune.clone();
         match self.current {
             Some(_) => self.edit_current(store, |open| open.settings = settings),
             None => self.fresh = settings,
         }
-        if prunes_anew { vec![Order::Send(Command::Prune(prune))] } else { Vec::new() }
+        id.map(|id| Order::Send(Command::Prune { id, prune })).into_iter().collect()
     }
 
     fn load(&mut self, model: String) -> Vec<Order> {
