@@ -1,11 +1,14 @@
 //! A window at work without a display and without a device.
 
+#[path = "../common/smollm2.rs"]
+mod smollm2;
+
 use eframe::egui::{self, Role, Vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use secateur::app::{App, Engine, Setup};
 use secateur::chat::Store;
-use secateur::config::{Method, ModelConfig, RopeLayout};
+use secateur::config::Method;
 use secateur::protocol::{
     Cause, Command, Cost, Event, Figures, Heat, LayerHeat, ModelInfo, Prompt, Request, Stop, UnitHeat,
 };
@@ -230,28 +233,11 @@ pub fn figures() -> Figures {
 
 /// SmolLM2 135M, as the engine describes it.
 pub fn model() -> ModelInfo {
-    let config = ModelConfig {
-        architecture: "llama".into(),
-        name: None,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        vocab_size: 49152,
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e5,
-        rope_scaling: None,
-        rope_layout: RopeLayout::Adjacent,
-        max_position_embeddings: 8192,
-        tie_word_embeddings: true,
-    };
     ModelInfo {
         name: "smollm2-135m".into(),
         path: PathBuf::from("/home/user/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         format: "GGUF, Q4_1".into(),
-        config,
+        config: smollm2::config(),
         context: 4096,
         device: "llvmpipe (LLVM 15.0.6, 256 bits)".into(),
         seconds: 0.6,

@@ -1,9 +1,14 @@
 //! A choice as a model of 30 layers makes it, from arithmetic alone.
 
+#[path = "../common/smollm2.rs"]
+mod smollm2;
+
 use eframe::egui;
-use secateur::config::{Method, ModelConfig, RopeLayout};
+use secateur::config::Method;
 use secateur::protocol::{Cause, Heat, LayerHeat, UnitHeat};
 use std::sync::Arc;
+
+pub use smollm2::config as model;
 
 /// A number in 0..1 that looks like chance and is none.
 fn noise(seed: u64) -> f32 {
@@ -43,27 +48,6 @@ pub fn heat(id: u64, index: usize) -> Arc<Heat> {
     let cause = if index == 0 { Cause::Prompt } else { Cause::Renewal };
     let (at, method) = (40 + 16 * index, Method::Pp);
     Arc::new(Heat { id, index, cause, at, method, ratio: 0.4, heads: 9, channels: 1536, layers })
-}
-
-/// The shape of that model.
-pub fn model() -> ModelConfig {
-    ModelConfig {
-        architecture: "llama".into(),
-        name: None,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        vocab_size: 49152,
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e5,
-        rope_scaling: None,
-        rope_layout: RopeLayout::Adjacent,
-        max_position_embeddings: 8192,
-        tie_word_embeddings: true,
-    }
 }
 
 /// A window of this size around some panels.
