@@ -1,6 +1,6 @@
 //! What the user wants.
 
-use super::{Intent, Model, Order, Preferences, State, Task};
+use super::{Intent, Model, Order, Preferences, Running, State, Task};
 use crate::app::notice::Notice;
 use crate::chat::{ChatSettings, Conversation, NodeId, Preset, Role, Store};
 use crate::protocol::{Command, Load};
@@ -210,10 +210,10 @@ impl State {
     }
 
     fn set_settings(&mut self, store: &Store, settings: ChatSettings) -> Vec<Order> {
-        let answers = self.running.iter().filter(|running| running.task == Task::Answer);
-        let request =
-            answers.filter(|running| Some(running.conversation) == self.current).map(|running| running.request);
-        let id = request.last().filter(|_| self.settings().prune != settings.prune);
+        // One conversation has one request at a time.
+        let answers = |running: &&Running| Some(running.conversation) == self.current && running.task == Task::Answer;
+        let id = self.running.iter().find(answers).map(|running| running.request);
+        let id = id.filter(|_| self.settings().prune != settings.prune);
         let prune = settings.prune.clone();
         match self.current {
             Some(_) => self.edit_current(store, |open| open.settings = settings),
