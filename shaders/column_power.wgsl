@@ -1,8 +1,9 @@
-// power[c] = sqrt(sum over outputs of W[h, c]^4): the constant factor of a channel's score.
+// power[c] = sum |W[h, c]|, sum W[h, c]^2 or sqrt(sum W[h, c]^4) over outputs: the constant factor of a channel's score.
 struct Params {
     channels: u32,
     blocks: u32, // outputs of this shard / 32
     add: u32,    // whether an earlier shard's part is there already
+    degree: u32, // 1, 2 or 4
 }
 
 #weights weight 0
@@ -21,8 +22,21 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
         let w = weight_column(c, block, p.blocks, &scales);
         for (var i = 0u; i < 8u; i++) {
             let square = w[i] * w[i];
-            sum += dot(square, square);
+            if p.degree == 4u {
+                sum += dot(square, square);
+            } else if p.degree == 2u {
+                sum += dot(square, vec4<f32>(1.0));
+            } else {
+                sum += dot(abs(w[i]), vec4<f32>(1.0));
+            }
         }
+    }
+    if p.degree != 4u {
+        if p.add != 0u {
+            sum += power[c];
+        }
+        power[c] = sum;
+        return;
     }
     if p.add != 0u {
         sum += power[c] * power[c];

@@ -1,10 +1,13 @@
-// f[c] = sum over tokens of w a + (1 - w) h with w = a / (a + h + 1e-6): the importance-scaled fusion of the probe with
-// history (the paper's equation 7), summed over the probe's tokens.
+// f[c] = sum over tokens of w a + (1 - w) h: the fusion of the probe with history, summed over the probe's tokens. The weight is
+// w = a / (a + h + 1e-6), the importance-scaled fusion of the paper's equation 7, or a fixed one.
 struct Params {
     tokens: u32,  // rows of a
     width: u32,   // channels
-    history: u32, // 0: none, 1: a row of h for every position, 2: one row for all
+    history: u32, // whether there is one
+    kind: u32,    // its rows, as history_row says
+    rows: u32,
     scale: f32,   // a is this times what the buffer holds (1 / tokens of a running sum)
+    weight: f32,  // of the probe; negative: importance-scaled
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -12,6 +15,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> h: array<f32>;
 @group(0) @binding(3) var<storage, read_write> f: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
+#import history_row
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(global_invocation_id) at: vec3<u32>) {
@@ -26,11 +30,11 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
             sum += now;
         } else {
             var row = 0u;
-            if p.history == 1u {
-                row = tokens[j];
+            if p.kind != 0u {
+                row = history_row(tokens[j], p.kind, p.rows);
             }
             let past = h[row * p.width + c];
-            let w = now / (now + past + 1e-6);
+            let w = select(p.weight, now / (now + past + 1e-6), p.weight < 0.0);
             sum += w * now + (1.0 - w) * past;
         }
     }

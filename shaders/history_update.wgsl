@@ -1,5 +1,6 @@
-// h[t, c] = keep * h[t, c] + gain * sum over samples of x[b, t, c]^2, for the channels that were computed. The running
-// mean of the history, the sums of a calibration and those of a conversation are all this. Padding never counts.
+// h[row(t), c] = keep * h[row(t), c] + gain * sum over samples and the row's tokens of (x[b, t, c] - mean[c])^2, or of x itself,
+// for the channels that were computed. The running mean of the history, the sums of a calibration and those of a conversation
+// are all this. Padding never counts.
 struct Params {
     samples: u32,
     length: u32,   // tokens of a sample in x
@@ -10,8 +11,10 @@ struct Params {
     x_row: u32,    // first row of x
     listed: u32,   // whether `kept` names the units in x
     padded: u32,   // whether `lengths` holds
-    mean: u32,     // whether the sum is divided by the samples that have this token
-    collapsed: u32, // whether every token falls into row 0 of h
+    average: u32,  // whether the sum is divided by the number of its tokens
+    kind: u32,     // rows of h: 0 one for all tokens, 1 one for each, 2 ranges of tokens that double (history_row.wgsl)
+    rows: u32,
+    value: u32,    // what is summed: 0 x^2, 1 (x - mean)^2, 2 x
     keep: f32,
     gain: f32,
 }
@@ -19,12 +22,14 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> kept: array<u32>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;
-@group(0) @binding(3) var<storage, read_write> h: array<f32>;
+@group(0) @binding(3) var<storage, read> mean: array<f32>;
+@group(0) @binding(4) var<storage, read_write> h: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     let j = at.x;
+    let row = at.y;
     if j >= p.units * p.unit {
         return;
     }
@@ -32,31 +37,40 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     if p.listed != 0u {
         c = kept[j / p.unit] * p.unit + j % p.unit;
     }
-    var first = at.y;
-    var last = at.y;
-    if p.collapsed != 0u {
+    var first = row;
+    var end = row + 1u;
+    if p.kind == 0u {
         first = 0u;
-        last = p.length - 1u;
+        end = p.length;
+    }
+    if p.kind == 2u {
+        first = (1u << row) >> 1u;
+        end = select(1u << row, p.length, row + 1u == p.rows);
+    }
+    end = min(end, p.length);
+    var centre = 0.0;
+    if p.value == 1u {
+        centre = mean[c];
     }
     var sum = 0.0;
     var count = 0u;
-    for (var t = first; t <= last; t++) {
+    for (var t = first; t < end; t++) {
         for (var b = 0u; b < p.samples; b++) {
             var real = true;
             if p.padded != 0u {
                 real = t < lengths[b];
             }
             if real {
-                let v = x[(p.x_row + b * p.length + t) * p.stride + j];
-                sum += v * v;
+                let v = x[(p.x_row + b * p.length + t) * p.stride + j] - centre;
+                sum += select(v * v, v, p.value == 2u);
                 count += 1u;
             }
         }
     }
     if count > 0u {
-        if p.mean != 0u {
+        if p.average != 0u {
             sum /= f32(count);
         }
-        h[first * p.width + c] = p.keep * h[first * p.width + c] + p.gain * sum;
+        h[row * p.width + c] = p.keep * h[row * p.width + c] + p.gain * sum;
     }
 }

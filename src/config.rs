@@ -1,6 +1,12 @@
 //! Settings of a model, of pruning and of sampling: plain data, one type each for every face of the program, stored in
 //! every result so that a run can be repeated.
 
+mod prune;
+
+pub use prune::{
+    Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, ScoreKind, Statistic,
+};
+
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -150,120 +156,6 @@ fn scaled_frequency(base: f64, i: usize, scaling: Option<&RopeScaling>) -> f64 {
                 (1.0 - ramp) * slow + ramp * base
             }
         }
-    }
-}
-
-/// Which units a forward pass computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Every unit.
-    Dense,
-    /// The choice is made from every token and sample of the batch: the upper bound of probing.
-    FullBatch,
-    /// Probe Pruning: the choice is made from a small probe, fused with history.
-    Pp,
-}
-
-impl Method {
-    /// The name used on the command line and in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Dense => "dense",
-            Method::FullBatch => "full-batch",
-            Method::Pp => "pp",
-        }
-    }
-}
-
-/// When pruning happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PrunePhases {
-    /// The prompt (or the evaluated batch) runs with the units its probe chose.
-    pub prefill: bool,
-    /// Generated tokens run with chosen units.
-    pub decode: bool,
-}
-
-/// Which halves of a layer are pruned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PruneBlocks {
-    /// Query heads.
-    pub attention: bool,
-    /// MLP channels.
-    pub mlp: bool,
-}
-
-impl Default for PruneBlocks {
-    fn default() -> PruneBlocks {
-        PruneBlocks { attention: true, mlp: true }
-    }
-}
-
-/// Settings of pruning (docs of the method: arXiv 2502.15618, sections 4 and 5).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PruneConfig {
-    /// Which units are computed.
-    pub method: Method,
-    /// Wished mean pruning ratio over all layers, in [0, 1).
-    pub ratio: f64,
-    /// Share of the tokens that the probe keeps, in (0, 1].
-    pub probe_tokens: f64,
-    /// Share of the samples that the probe keeps, in (0, 1].
-    pub probe_samples: f64,
-    /// When to prune.
-    pub phases: PrunePhases,
-    /// What to prune; the ratio is that of the pruned blocks.
-    #[serde(default)]
-    pub blocks: PruneBlocks,
-    /// While decoding, the mask is chosen anew every so many tokens; 0 = never.
-    pub reprobe_every: usize,
-    /// The first layers that are never pruned.
-    pub dense_layers: usize,
-    /// Kept channels are a multiple of this.
-    pub tile: usize,
-    /// Factor of the old history in its running mean; 1 minus it weighs the batch.
-    pub ema: f32,
-}
-
-impl Default for PruneConfig {
-    fn default() -> Self {
-        PruneConfig {
-            method: Method::Dense,
-            ratio: 0.0,
-            probe_tokens: 0.5,
-            probe_samples: 0.05,
-            phases: PrunePhases { prefill: false, decode: true },
-            blocks: PruneBlocks::default(),
-            reprobe_every: 16,
-            dense_layers: 3,
-            tile: 64,
-            ema: 0.99,
-        }
-    }
-}
-
-impl PruneConfig {
-    /// Refuses values outside their ranges.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] naming the option and the value.
-    pub fn validate(&self) -> Result<()> {
-        if !(0.0..1.0).contains(&self.ratio) {
-            return Err(Error::Setting(format!("--ratio is {}; it must lie in [0, 1)", self.ratio)));
-        }
-        for (name, value) in [("--probe-tokens", self.probe_tokens), ("--probe-samples", self.probe_samples)] {
-            if !(value > 0.0 && value <= 1.0) {
-                return Err(Error::Setting(format!("{name} is {value}; it must lie in (0, 1]")));
-            }
-        }
-        if self.tile == 0 {
-            return Err(Error::Setting("--tile is 0; it must be at least 1".into()));
-        }
-        if !(0.0..=1.0).contains(&self.ema) {
-            return Err(Error::Setting(format!("--ema is {}; it must lie in [0, 1]", self.ema)));
-        }
-        Ok(())
     }
 }
 

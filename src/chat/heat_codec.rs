@@ -35,6 +35,9 @@ pub(super) fn encode(heat: &Heat) -> Result<Vec<u8>> {
         Method::Dense => 0,
         Method::FullBatch => 1,
         Method::Pp => 2,
+        Method::WandaSp => 3,
+        Method::Flap => 4,
+        Method::Masks => 5,
     });
     bytes.extend(heat.ratio.to_le_bytes());
     for layer in &heat.layers {
@@ -66,6 +69,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Heat, String> {
         0 => Method::Dense,
         1 => Method::FullBatch,
         2 => Method::Pp,
+        3 => Method::WandaSp,
+        4 => Method::Flap,
+        5 => Method::Masks,
         other => return Err(format!("a probe has the method {other}, which is not known")),
     };
     let ratio = f64::from_le_bytes(reader.array()?);
@@ -241,7 +247,7 @@ mod tests {
             let layer = (proptest::option::of(units(heads)), proptest::option::of(units(channels)));
             let layer = layer.prop_map(|(heads, channels)| LayerHeat { heads, channels });
             let cause = prop_oneof![Just(Cause::Prompt), Just(Cause::Renewal)];
-            let method = prop_oneof![Just(Method::Dense), Just(Method::FullBatch), Just(Method::Pp)];
+            let method = proptest::sample::select(Method::ALL.to_vec());
             let fixed = (any::<u64>(), 0..99usize, cause, 0..9999usize, method, 0.0..1.0);
             (fixed, proptest::collection::vec(layer, 0..5)).prop_map(
                 move |((id, index, cause, at, method, ratio), layers)| Heat {

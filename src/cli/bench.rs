@@ -14,7 +14,7 @@ use secateur::config::{Method, PruneConfig, PrunePhases};
 use secateur::engine::{SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
 use secateur::protocol::rate;
-use secateur::prune::Flops;
+use secateur::prune::{Flops, Knowledge};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -142,7 +142,8 @@ fn measure(args: &BenchArgs, configs: &[PruneConfig], loaded: &Loaded, context: 
     let ids: Vec<u32> = (0..context).map(|index| token(index) as u32).collect();
     let mut contenders = Vec::new();
     for config in configs {
-        let options = SequenceOptions { samples: 1, context, prune: config.clone(), history: None, live: false };
+        let options =
+            SequenceOptions { samples: 1, context, prune: config.clone(), known: Knowledge::default(), live: false };
         let sequences = Sequences::new(&loaded.engine, options)?;
         let (rates, costs) = Default::default();
         contenders.push(Contender { config: config.clone(), sequences, rates, costs });

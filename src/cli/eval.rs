@@ -1,17 +1,18 @@
 //! `secateur eval`: quality on data.
 
 use super::answer::removed;
+use super::knowledge::KnowledgeOptions;
 use super::load::{Loaded, Opened};
 use super::options::{ModelOptions, PruneOptions};
 use super::output::{JsonOption, check_writable, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
-use secateur::config::{Method, ModelConfig};
-use secateur::eval::data::{Chunks, TextData};
-use secateur::eval::perplexity::{self, HistoryKind, Observer, Outcome, PerplexityOptions, Phase};
-use secateur::eval::report::{CalibrationRecord, Circumstances, PerplexityReport};
+use secateur::config::{HistoryKind, Method, ModelConfig, PruneConfig};
+use secateur::eval::data::TextData;
+use secateur::eval::perplexity::{self, Observer, Outcome, PerplexityOptions};
+use secateur::eval::report::{Circumstances, PerplexityReport};
 use secateur::prune::masks_file::{FORMAT, MasksHeader, MasksWriter};
 use secateur::prune::{Plan, ProbeTrace};
 use std::path::PathBuf;
@@ -24,15 +25,6 @@ pub enum EvalCommand {
     /// The text is joined, tokenised once with no special token added, and cut into consecutive chunks; every token of
     /// a chunk but its first is scored. Runs dense unless --ratio or --method is given.
     Perplexity(PerplexityArgs),
-}
-
-/// Whether Probe Pruning remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum HistoryName {
-    /// From the calibration (empty without one), then following the batches
-    Exact,
-    /// Never
-    Off,
 }
 
 /// Arguments of `secateur eval perplexity`.
@@ -53,15 +45,6 @@ pub struct PerplexityArgs {
     /// Batches to run
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     batches: usize,
-    /// A text whose first chunks, run dense, fill the history of Probe Pruning
-    #[arg(long, value_name = "FILE")]
-    calibration: Option<PathBuf>,
-    /// How many chunks of it
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
-    calibration_samples: usize,
-    /// What Probe Pruning remembers of earlier text
-    #[arg(long, value_enum, default_value_t = HistoryName::Exact)]
-    history: HistoryName,
     /// Write every batch's kept units to FILE, as JSON lines
     #[arg(long, value_name = "FILE")]
     masks: Option<PathBuf>,
@@ -72,6 +55,8 @@ pub struct PerplexityArgs {
     model: ModelOptions,
     #[command(flatten)]
     prune: PruneOptions,
+    #[command(flatten)]
+    knowledge: KnowledgeOptions,
     #[command(flatten)]
     json: JsonOption,
 }
@@ -91,15 +76,8 @@ fn positive(text: &str) -> Result<usize, String> {
 }
 
 fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
-    let options = PerplexityOptions {
-        seq_len: args.seq_len,
-        batch: args.batch,
-        prune: args.prune.batch_config(Method::Dense)?,
-        history: match args.history {
-            HistoryName::Exact => HistoryKind::Exact,
-            HistoryName::Off => HistoryKind::Off,
-        },
-    };
+    let options =
+        PerplexityOptions { seq_len: args.seq_len, batch: args.batch, prune: args.prune.batch_config(Method::Dense)? };
     let json = args.json.open()?;
     if let Some(path) = &args.masks {
         check_writable(path)?;
@@ -116,8 +94,11 @@ fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
             args.seq_len
         ));
     }
-    let calibration = calibration(args, &options, &opened)?;
     let model = opened.record()?;
+    let shape = (args.batch, args.seq_len);
+    let sha256 = model.model_sha256.clone();
+    let prepared = args.knowledge.prepare(&opened, &sha256, (&args.prune, &[&options.prune]), shape)?;
+    remark(&args.knowledge, &options.prune);
     let mut watch = Watch { bar: None, masks: None };
     if let Some(path) = &args.masks {
         let mut masks = MasksWriter::create(path)?;
@@ -125,20 +106,17 @@ fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
         watch.masks = Some(masks);
     }
     let loaded = opened.load(&args.model)?;
-    let samples = calibration.as_ref().map_or(&[] as &[Vec<u32>], |(_, chunks)| &chunks.ids);
-    let outcome = perplexity::run(&loaded.engine, &options, &chunks.ids, samples, &mut watch);
+    let known = prepared.finish(&opened, &sha256, &loaded.engine)?;
+    let outcome = perplexity::run(&loaded.engine, &options, &chunks.ids, &known.knowledge, &mut watch);
     watch.finish();
     let outcome = outcome?;
     let circumstances = Circumstances {
         model,
         device: loaded.record(),
-        calibration: calibration.as_ref().map(|(data, chunks)| CalibrationRecord {
-            data: data.path.display().to_string(),
-            data_sha256: data.sha256.clone(),
-            samples: chunks.ids.len(),
-        }),
+        calibration: known.record,
         batches_asked: args.batches,
         seconds_load: loaded.seconds,
+        seconds_calibration: known.seconds,
         seed: args.seed,
     };
     let report = PerplexityReport::new(&options, &outcome, (&data, &chunks), circumstances);
@@ -148,38 +126,15 @@ fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
     json.write(&report)
 }
 
-/// The calibration's text and chunks, where the method has a use for them.
-fn calibration(
-    args: &PerplexityArgs,
-    options: &PerplexityOptions,
-    opened: &Opened,
-) -> Result<Option<(TextData, Chunks)>> {
-    let remembers = options.prune.method == Method::Pp && options.history == HistoryKind::Exact;
-    let Some(path) = args.calibration.as_ref().filter(|_| remembers) else {
-        if args.calibration.is_some() {
-            note("--calibration fills the history of Probe Pruning, and this run has none: it is not used");
-        } else if options.prune.method == Method::Pp {
-            note(match options.history {
-                HistoryKind::Exact => {
-                    "no --calibration: Probe Pruning starts without history, which then follows the batches"
-                }
-                HistoryKind::Off => "Probe Pruning runs without history",
-            });
-        }
-        return Ok(None);
-    };
-    let data = TextData::read(path, None)?;
-    let chunks = data.chunks(&opened.tokenizer, args.seq_len, args.calibration_samples)?;
-    if chunks.ids.len() < args.calibration_samples {
-        note(&format!(
-            "the calibration text has {} tokens, enough for {} of the {} samples of {}: those are run",
-            chunks.tokens,
-            chunks.ids.len(),
-            args.calibration_samples,
-            args.seq_len
-        ));
+/// Says what Probe Pruning remembers, where that is not what a reader would expect.
+fn remark(knowledge: &KnowledgeOptions, prune: &PruneConfig) {
+    if prune.method != Method::Pp || knowledge.calibration.is_some() {
+        return;
     }
-    Ok(Some((data, chunks)))
+    note(match prune.history {
+        HistoryKind::Off => "Probe Pruning runs without history",
+        _ => "no --calibration: Probe Pruning starts without history, which then follows the batches",
+    });
 }
 
 fn header(model: &ModelConfig, options: &PerplexityOptions, (model_sha256, data_sha256): (&str, &str)) -> MasksHeader {
@@ -222,32 +177,22 @@ fn describe(report: &PerplexityReport, outcome: &Outcome, loaded: &Loaded) -> St
 
 /// Draws progress and writes masks.
 struct Watch {
-    bar: Option<(Phase, ProgressBar)>,
+    bar: Option<ProgressBar>,
     masks: Option<MasksWriter>,
 }
 
 impl Watch {
     fn finish(&mut self) {
-        if let Some((_, bar)) = self.bar.take() {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 }
 
 impl Observer for Watch {
-    fn progress(&mut self, phase: Phase, done: usize, total: usize) {
-        if self.bar.as_ref().is_none_or(|(of, _)| *of != phase) {
-            self.finish();
-            let label = match phase {
-                Phase::Calibration => "calibrating",
-                Phase::Scoring => "scoring",
-            };
-            self.bar = Some((phase, bar(label, total as u64, Unit::Steps)));
-        }
-        if let Some((_, bar)) = &self.bar {
-            bar.set_position(done as u64);
-        }
-        tracing::info!(?phase, done, total, "progress");
+    fn progress(&mut self, done: usize, total: usize) {
+        self.bar.get_or_insert_with(|| bar("scoring", total as u64, Unit::Steps)).set_position(done as u64);
+        tracing::info!(done, total, "progress");
     }
 
     fn wants_kept(&self) -> bool {

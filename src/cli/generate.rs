@@ -12,6 +12,7 @@ use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Sampler, SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
 use secateur::protocol::Stop;
+use secateur::prune::Knowledge;
 use secateur::session::{Writer, Written};
 use secateur::text::{Message, Special, StopStrings};
 use serde::Serialize;
@@ -104,7 +105,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     opened.check_prompt(ids.len(), context)?;
 
     let loaded = opened.load(&args.model)?;
-    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None, live: false };
+    let options =
+        SequenceOptions { samples: 1, context, prune: prune.clone(), known: Knowledge::default(), live: false };
     let mut sequences = Sequences::new(&loaded.engine, options)?;
     if sequences.plan().prunes() && prune.method == Method::Pp {
         note("no calibration: units are chosen from the prompt and the answer alone, without history");

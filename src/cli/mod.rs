@@ -6,6 +6,7 @@
 
 mod answer;
 mod bench;
+mod calibrate;
 mod chat;
 mod devices;
 mod eval;
@@ -13,7 +14,9 @@ mod generate;
 mod info;
 mod input;
 mod interrupt;
+mod knowledge;
 mod load;
+mod masks;
 mod options;
 mod output;
 mod progress;
@@ -59,6 +62,15 @@ enum Command {
     ///
     /// Runs dense unless --ratio or --method is given.
     Generate(generate::GenerateArgs),
+    /// Measure what a text says about every channel of a model
+    ///
+    /// The text runs dense; means, mean squares and fluctuations of every channel go to a safetensors file. Probe Pruning starts its
+    /// history from it, the static methods decide by it. An interrupted measurement goes on where it was.
+    Calibrate(calibrate::CalibrateArgs),
+    /// Write the units that a static method keeps
+    ///
+    /// The file runs with --masks-in wherever a model runs.
+    Masks(masks::MasksArgs),
     /// Measure quality on data
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -101,6 +113,8 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Pull(args)) => pull::run(&args),
         Some(Command::Chat(args)) => chat::run(args),
         Some(Command::Generate(args)) => generate::run(&args),
+        Some(Command::Calibrate(args)) => calibrate::run(&args),
+        Some(Command::Masks(args)) => masks::run(&args),
         Some(Command::Eval(command)) => eval::run(&command),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Info(args)) => info::run(&args),

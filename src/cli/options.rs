@@ -4,7 +4,11 @@ use super::output::note;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use secateur::Error;
-use secateur::config::{Method, PruneBlocks, PruneConfig, PrunePhases, SamplingConfig};
+use secateur::config::{
+    Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, SamplingConfig,
+    ScoreKind, Statistic,
+};
+use std::path::PathBuf;
 
 /// The ratio where a method is named without one.
 pub const DEFAULT_RATIO: f64 = 0.1;
@@ -29,6 +33,54 @@ pub enum MethodName {
     FullBatch,
     /// Probe Pruning
     Pp,
+    /// Wanda for structures: one choice for all inputs, from calibrated energies
+    WandaSp,
+    /// FLAP: one choice for all inputs, from calibrated fluctuations; means are put back
+    Flap,
+    /// The choice of a file, for all inputs (--masks-in)
+    Masks,
+}
+
+/// Names of histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HistoryName {
+    /// By position: from the calibration (empty without one), then following the batches
+    Exact,
+    /// By ranges of positions that double
+    Buckets,
+    /// One for all positions
+    Collapsed,
+    /// Never
+    Off,
+}
+
+/// Names of scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreName {
+    /// The paper's: activations and weights by their squares
+    Ppsp,
+    /// Wanda's: by their sizes
+    Wanda,
+    /// FLAP's: meant for fluctuations
+    Flap,
+}
+
+/// Names of statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatisticName {
+    /// Squared activations
+    Energy,
+    /// Squared distances from the calibrated mean
+    Fluctuation,
+}
+
+/// Names of distributions over layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayerRatiosName {
+    /// All alike
+    Uniform,
+    /// One threshold over all layers' calibrated scores, at the same FLOPs
+    Threshold,
 }
 
 /// Names of phases.
@@ -59,6 +111,9 @@ pub struct PruneOptions {
     /// Wished mean pruning ratio, in [0, 1); 0.1 where only a method is given
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub ratio: Option<f64>,
+    /// Run the kept units of FILE, as `secateur masks` writes them, for all inputs; means --method masks
+    #[arg(long, value_name = "FILE", conflicts_with = "ratio")]
+    pub masks_in: Option<PathBuf>,
     /// When to prune [default: decode; `eval` always prunes the batch, which is a prefill]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PHASES")]
     pub prune: Option<Vec<Phase>>,
@@ -76,6 +131,33 @@ pub struct ProbeOptions {
     /// Share of the samples that a probe runs, in (0, 1] [default: 0.05]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub probe_samples: Option<f64>,
+    /// The same for the probes of heads alone [default: as --probe-tokens]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub probe_head_tokens: Option<f64>,
+    /// The same for the probes of heads alone [default: as --probe-samples]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub probe_head_samples: Option<f64>,
+    /// What Probe Pruning remembers of earlier text [default: exact]
+    #[arg(long, value_enum)]
+    pub history: Option<HistoryName>,
+    /// How probe and history become one: `scaled` by their own sizes, or the probe's fixed weight in [0, 1] [default: scaled]
+    #[arg(long, value_name = "scaled|WEIGHT", value_parser = fusion, allow_negative_numbers = true)]
+    pub fusion: Option<Fusion>,
+    /// How units are scored [default: ppsp]
+    #[arg(long, value_enum)]
+    pub score: Option<ScoreName>,
+    /// What of the activations is measured [default: energy]
+    #[arg(long, value_enum)]
+    pub statistic: Option<StatisticName>,
+    /// Which layers are pruned how much [default: uniform]
+    #[arg(long, value_enum)]
+    pub layer_ratios: Option<LayerRatiosName>,
+    /// Put the calibrated mean of what is dropped back, as FLAP does
+    #[arg(long)]
+    pub compensate: bool,
+    /// Keep or drop all query heads of a key/value head together
+    #[arg(long)]
+    pub whole_groups: bool,
     /// What to prune [default: both]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "BLOCKS")]
     pub blocks: Option<Vec<BlockName>>,
@@ -123,7 +205,18 @@ impl From<MethodName> for Method {
             MethodName::Dense => Method::Dense,
             MethodName::FullBatch => Method::FullBatch,
             MethodName::Pp => Method::Pp,
+            MethodName::WandaSp => Method::WandaSp,
+            MethodName::Flap => Method::Flap,
+            MethodName::Masks => Method::Masks,
         }
+    }
+}
+
+fn fusion(text: &str) -> Result<Fusion, String> {
+    match (text, text.parse()) {
+        ("scaled", _) => Ok(Fusion::Scaled),
+        (_, Ok(weight)) => Ok(Fusion::Fixed(weight)),
+        _ => Err("`scaled`, or a weight in [0, 1]".into()),
     }
 }
 
@@ -133,13 +226,21 @@ impl PruneOptions {
     /// # Errors
     /// [`Error::Setting`] for a value outside its range.
     pub fn config(&self, default: Method) -> Result<PruneConfig> {
+        if self.masks_in.is_some() && self.method.is_some_and(|method| method != MethodName::Masks) {
+            return Err(Error::Setting(
+                "--masks-in holds the choice of units: it goes with --method masks alone".into(),
+            )
+            .into());
+        }
         let method = match (self.method, self.ratio) {
             (Some(method), _) => method.into(),
+            (None, None) if self.masks_in.is_some() => Method::Masks,
             (None, Some(0.0)) => Method::Dense,
             (None, Some(_)) => Method::Pp,
             (None, None) => default,
         };
-        let ratio = self.ratio.unwrap_or(if method == Method::Dense { 0.0 } else { DEFAULT_RATIO });
+        let unset = if matches!(method, Method::Dense | Method::Masks) { 0.0 } else { DEFAULT_RATIO };
+        let ratio = self.ratio.unwrap_or(unset);
         let mut config = self.probe.config();
         (config.method, config.ratio) = (method, ratio);
         if let Some(phases) = &self.prune {
@@ -171,6 +272,19 @@ impl PruneOptions {
 }
 
 impl ProbeOptions {
+    /// Shares of the probes of heads, where they differ.
+    fn heads_shares(&self, base: &PruneConfig) -> Option<ProbeShares> {
+        let of_channels = ProbeShares {
+            tokens: self.probe_tokens.unwrap_or(base.probe_tokens),
+            samples: self.probe_samples.unwrap_or(base.probe_samples),
+        };
+        let of_heads = ProbeShares {
+            tokens: self.probe_head_tokens.unwrap_or(of_channels.tokens),
+            samples: self.probe_head_samples.unwrap_or(of_channels.samples),
+        };
+        (of_heads != of_channels).then_some(of_heads)
+    }
+
     /// Settings with these options and no pruning; not validated.
     pub fn config(&self) -> PruneConfig {
         let base = PruneConfig::default();
@@ -185,6 +299,33 @@ impl ProbeOptions {
             tile: self.tile.unwrap_or(base.tile),
             dense_layers: self.dense_layers.unwrap_or(base.dense_layers),
             ema: self.ema.unwrap_or(base.ema),
+            probe_heads: self.heads_shares(&base),
+            history: match self.history {
+                None => base.history,
+                Some(HistoryName::Exact) => HistoryKind::Exact,
+                Some(HistoryName::Buckets) => HistoryKind::Buckets,
+                Some(HistoryName::Collapsed) => HistoryKind::Collapsed,
+                Some(HistoryName::Off) => HistoryKind::Off,
+            },
+            fusion: self.fusion.unwrap_or(base.fusion),
+            score: match self.score {
+                None => base.score,
+                Some(ScoreName::Ppsp) => ScoreKind::Ppsp,
+                Some(ScoreName::Wanda) => ScoreKind::Wanda,
+                Some(ScoreName::Flap) => ScoreKind::Flap,
+            },
+            statistic: match self.statistic {
+                None => base.statistic,
+                Some(StatisticName::Energy) => Statistic::Energy,
+                Some(StatisticName::Fluctuation) => Statistic::Fluctuation,
+            },
+            layer_ratios: match self.layer_ratios {
+                None => base.layer_ratios,
+                Some(LayerRatiosName::Uniform) => LayerRatios::Uniform,
+                Some(LayerRatiosName::Threshold) => LayerRatios::Threshold,
+            },
+            compensate: self.compensate,
+            whole_groups: self.whole_groups,
             ..base
         }
     }

@@ -8,22 +8,25 @@
 //! Invariant: one read-back a pass, of logits or likelihoods, after everything else is recorded.
 
 mod forward;
+mod options;
 mod sampler;
 mod scorer;
 mod sequences;
 mod traffic;
 mod workspace;
 
+pub use options::{SequenceOptions, Watched};
 pub use sampler::Sampler;
 pub use scorer::Scorer;
-pub use sequences::{SequenceOptions, Sequences, Watched};
+pub use sequences::Sequences;
 pub use traffic::Traffic;
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
 use crate::model::{ModelFiles, ModelWeights};
+use crate::prune::{Calibration, Chooser, Knowledge, UnitSets, statics};
 use std::sync::Arc;
 
 /// A model on a device.
@@ -51,6 +54,22 @@ impl Engine {
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.model.config
+    }
+
+    /// A method prepared for batches of samples of up to `length` tokens.
+    ///
+    /// # Errors
+    /// Those of [`Chooser::new`].
+    pub fn chooser(&self, prune: &PruneConfig, known: &Knowledge, length: usize) -> Result<Chooser> {
+        Chooser::new(&self.gpu, &self.model, prune, known, length)
+    }
+
+    /// The units that a static method keeps.
+    ///
+    /// # Errors
+    /// Those of [`statics::choose`].
+    pub fn static_units(&self, prune: &PruneConfig, calibration: &Calibration) -> Result<UnitSets> {
+        statics::choose(&self.gpu, &self.model, prune, calibration)
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {

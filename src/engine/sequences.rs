@@ -5,16 +5,17 @@
 //! a later mask never meets a hole.
 
 use super::forward::{Pass, forward};
+use super::options::{SequenceOptions, Watched, check_settings};
 use super::traffic::Traffic;
 use super::workspace::Workspace;
 use super::{CacheBuffers, Engine, check_rows};
-use crate::config::{Method, ModelConfig, PruneConfig};
+use crate::config::{Method, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
 use crate::prune::{
-    ChosenLayers, Dense, Flops, Frozen, History, LayerMasks, Plan, ProbeSize, Probing, Reading, Running, Selector,
-    Watching, Window,
+    Dense, Fixed, Flops, Frozen, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running, Selector,
+    Watching, Window, statics,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,22 +25,6 @@ const CHUNK: usize = 1024;
 /// The same while somebody waits: some seconds on a slow device.
 const HEARD_CHUNK: usize = 256;
 
-/// What sequences are made for.
-pub struct SequenceOptions {
-    /// Sequences side by side. Pruned decoding that renews its masks takes one.
-    pub samples: usize,
-    /// Slots of the cache: prompt and answer together, in tokens.
-    pub context: usize,
-    /// What to prune, and when.
-    pub prune: PruneConfig,
-    /// History that Probe Pruning fuses with. A collapsed one serves every choice, an exact one only the probe of a prompt
-    /// that opens its sequence (and of that prompt's first 1024 tokens).
-    pub history: Option<Arc<History>>,
-    /// Whether somebody watches: choices can be read ([`Sequences::watched`]), and settings may change on the way
-    /// ([`Sequences::set_prune`]), for which sums are kept of every block. Takes one sequence.
-    pub live: bool,
-}
-
 /// Sequences in the making.
 pub struct Sequences {
     engine: Arc<Engine>,
@@ -48,7 +33,10 @@ pub struct Sequences {
     wished: Option<PruneConfig>,
     plan: Plan,
     dense: Plan,
-    history: Option<Arc<History>>,
+    known: Knowledge,
+    judges: Judges,
+    /// Units that hold for every input, where the method has such.
+    fixed: Option<Fixed>,
     caches: Vec<CacheBuffers>,
     turns: Buffer,
     lengths: Vec<usize>,
@@ -64,21 +52,6 @@ pub struct Sequences {
     traffic: Traffic,
     live: bool,
     readings: VecDeque<(Watched, Reading)>,
-}
-
-/// A choice of units that was watched.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Watched {
-    /// How many choices came before it.
-    pub index: usize,
-    /// Whether it was made in the middle of an answer.
-    pub renewal: bool,
-    /// Tokens of the sequence when it was made: behind a dense prompt, before a probed one.
-    pub at: usize,
-    /// What was in force.
-    pub prune: PruneConfig,
-    /// The choice; probed tokens are positions of the sequence.
-    pub layers: ChosenLayers,
 }
 
 /// Buffers of a decoding step.
@@ -97,7 +70,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::Setting`] for contradicting options, and those of [`crate::gpu::Gpu::buffer`].
     pub fn new(engine: &Arc<Engine>, options: SequenceOptions) -> Result<Sequences> {
-        let SequenceOptions { samples, context, prune, history, live } = options;
+        let SequenceOptions { samples, context, prune, known, live } = options;
         prune.validate()?;
         check_rows(samples, 1)?;
         let (gpu, config) = (engine.gpu(), engine.config());
@@ -105,22 +78,32 @@ impl Sequences {
             let trained = config.max_position_embeddings;
             return Err(Error::Setting(format!("--context is {context}; the model allows 1 to {trained} tokens")));
         }
+        check_settings(&prune, &known, live)?;
         let dense = Plan::dense(config);
-        let plan = plan_of(config, &prune);
-        let follows = live || (plan.prunes() && prune.phases.decode);
+        let fixed = match prune.method {
+            Method::Masks => Some(Fixed::new(gpu, config, known.masks()?)?),
+            Method::WandaSp | Method::Flap => {
+                let units = statics::choose(gpu, &engine.model, &prune, known.calibration(&prune)?)?;
+                Some(Fixed::new(gpu, config, &units)?)
+            }
+            Method::Dense | Method::FullBatch | Method::Pp => None,
+        };
+        let plan = match &fixed {
+            Some(fixed) => fixed.plan().clone(),
+            None => plan_of(engine, &prune, &known)?,
+        };
+        let follows = live || (fixed.is_none() && plan.prunes() && prune.phases.decode);
         let window = if follows { prune.reprobe_every } else { 0 };
         if samples > 1 && (live || window > 0) {
             return Err(Error::Setting(format!(
                 "--reprobe-every {window} with {samples} sequences: masks are renewed for one sequence at a time; use --reprobe-every 0"
             )));
         }
-        // Full-batch probing has no history, whenever it prunes.
-        let history = history.filter(|_| prune.method == Method::Pp);
+        let judges = Judges::new(gpu, &engine.model, &prune, &known)?;
         let running = match follows {
             true => {
-                let collapsed = history.clone().filter(|history| history.is_collapsed());
                 let planned = if prune.phases.decode { &plan } else { &dense };
-                Some(Arc::new(Running::new(gpu, config, planned, (window, live), collapsed)?))
+                Some(Arc::new(Running::new(gpu, config, planned, (window, live), judges.later.clone())?))
             }
             false => None,
         };
@@ -144,7 +127,9 @@ impl Sequences {
             prune,
             plan,
             dense,
-            history,
+            known,
+            judges,
+            fixed,
             caches,
             lengths: vec![0; samples],
             context,
@@ -208,6 +193,7 @@ impl Sequences {
         if !self.live {
             return Err(Error::Setting("these sequences are not live: their pruning cannot change".into()));
         }
+        check_settings(prune, &self.known, true)?;
         self.wished = (*prune != self.prune).then(|| prune.clone());
         Ok(())
     }
@@ -238,9 +224,16 @@ impl Sequences {
         let (Some(prune), Some(running)) = (self.wished.take(), &self.running) else { return Ok(()) };
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
-        let plan = plan_of(config, &prune);
+        let plan = plan_of(&engine, &prune, &self.known)?;
         let decoding = if prune.phases.decode { &plan } else { &self.dense };
-        self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every)?));
+        let judges = self.judges.of(gpu, &engine.model, &prune, &self.known)?;
+        if prune.statistic != self.prune.statistic {
+            // What was summed is another statistic.
+            running.clear(gpu)?;
+            self.summed = 0;
+        }
+        self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every, judges.later.clone())?));
+        self.judges = judges;
         let rows = self.step.work.window.as_ref().map_or(0, |(window, _)| window.rows);
         if rows != prune.reprobe_every {
             self.step.work.window = match prune.reprobe_every {
@@ -345,7 +338,7 @@ impl Sequences {
         }
         // A probed prompt starts its sums anew; a dense one adds to them.
         let coming = self.wished.as_ref().unwrap_or(&self.prune);
-        if coming.phases.prefill && plan_of(self.engine.config(), coming).prunes() {
+        if coming.phases.prefill && Plan::new(self.engine.config(), coming).prunes() {
             self.rewind();
         } else {
             self.absorb_window()?;
@@ -392,22 +385,23 @@ impl Sequences {
         let mut rec = gpu.record();
         let pruned = self.plan.prunes() && self.prune.phases.prefill;
         let mut chosen = None;
-        if pruned {
-            let size = match self.prune.method {
-                Method::FullBatch => ProbeSize { samples, tokens: length },
-                _ => ProbeSize::new(&self.prune, samples, length),
-            };
-            // An exact history belongs to positions from the start: a prompt that goes on behind others is judged without.
+        if let Some(fixed) = self.fixed.as_mut().filter(|_| pruned) {
+            forward(&mut rec, &engine.model, &work, &pass, fixed)?;
+        } else if pruned {
+            let sizes = ProbeSizes::new(&self.prune, samples, length);
+            // A history by position belongs to positions from the start.
             let starts = self.lengths.iter().all(|&length| length == 0);
-            let history = self.history.clone().filter(|history| starts || history.is_collapsed());
-            let mut probing = Probing::new(gpu, config, &self.plan, size, (samples, length), history, None)?;
+            let fits = self.judges.opening.history().is_none_or(|history| history.check(length).is_ok());
+            let judge = if starts && fits { &self.judges.opening } else { &self.judges.later };
+            let shape = (samples, length);
+            let mut probing = Probing::new(gpu, config, &self.plan, sizes, shape, judge.clone(), None)?;
             if let Some(running) = &self.running {
                 probing = probing.seeding(running.clone());
             }
             forward(&mut rec, &engine.model, &work, &pass, &mut probing)?;
-            self.flops.add_probe(config, &self.plan, size);
+            self.flops.add_probe(config, &self.plan, sizes);
             self.traffic.add_probe(&engine.model, &self.plan);
-            (self.summed, self.chosen) = (size.tokens, true);
+            (self.summed, self.chosen) = (sizes.channels.tokens, true);
             self.choices += 1;
             self.masks = match &self.running {
                 Some(running) if !self.prune.phases.decode => running.masks().to_vec(),
@@ -473,9 +467,14 @@ impl Sequences {
             turns: engine.model.rope(&self.turns),
         };
         let mut rec = gpu.record();
-        let pruned = self.chosen && (self.live || self.prune.phases.decode);
-        let mut frozen = Frozen(&self.masks);
-        let selector: &mut dyn Selector = if pruned { &mut frozen } else { &mut Dense };
+        let pruned = (self.chosen || self.fixed.is_some()) && (self.live || self.prune.phases.decode);
+        let compensation = self.judges.later.compensation().map(|compensation| &**compensation);
+        let mut frozen = Frozen { masks: &self.masks, compensation };
+        let selector: &mut dyn Selector = match &mut self.fixed {
+            Some(fixed) if pruned => fixed,
+            None if pruned => &mut frozen,
+            _ => &mut Dense,
+        };
         forward(&mut rec, &engine.model, &self.step.work, &pass, selector)?;
         let plan = if pruned && self.prune.phases.decode { &self.plan } else { &self.dense };
         self.traffic.add(&engine.model, plan);
@@ -572,6 +571,10 @@ impl Sequences {
     }
 }
 
-fn plan_of(model: &ModelConfig, prune: &PruneConfig) -> Plan {
-    if prune.method == Method::Dense { Plan::dense(model) } else { Plan::new(model, prune) }
+/// Counts by layer. Those of a static method follow from its units.
+fn plan_of(engine: &Engine, prune: &PruneConfig, known: &Knowledge) -> Result<Plan> {
+    match prune.method {
+        Method::Dense => Ok(Plan::dense(engine.config())),
+        _ => statics::planned(engine.gpu(), &engine.model, prune, known),
+    }
 }

@@ -1,8 +1,9 @@
 //! The record of an evaluation, as it is printed and written: one flat object of stable names.
 
 use super::data::{Chunks, TextData};
-use super::perplexity::{HistoryKind, Outcome, PerplexityOptions};
-use crate::config::{Method, PruneConfig};
+use super::perplexity::{Outcome, PerplexityOptions};
+use crate::config::{HistoryKind, Method, PruneConfig};
+use crate::prune::{Calibration, ProbeSize};
 use serde::{Deserialize, Serialize};
 
 /// The device that a run used.
@@ -38,8 +39,28 @@ pub struct CalibrationRecord {
     pub data: String,
     /// SHA-256 of the whole file.
     pub data_sha256: String,
-    /// Chunks run, each of the run's `seq_len`.
+    /// Samples measured.
     pub samples: usize,
+    /// Tokens of each.
+    pub seq_len: usize,
+    /// Seed that drew them; `null` = the first of the text.
+    pub seed: Option<u64>,
+    /// Which positions share a row of the statistics.
+    pub positions: HistoryKind,
+}
+
+impl From<&Calibration> for CalibrationRecord {
+    fn from(calibration: &Calibration) -> CalibrationRecord {
+        let recipe = calibration.recipe();
+        CalibrationRecord {
+            data: recipe.data.clone(),
+            data_sha256: recipe.data_sha256.clone(),
+            samples: recipe.samples,
+            seq_len: recipe.seq_len,
+            seed: recipe.seed,
+            positions: recipe.positions,
+        }
+    }
 }
 
 /// A perplexity and everything it depends on. Floating-point operations are those of the transformer layers of all
@@ -82,13 +103,17 @@ pub struct PerplexityReport {
     pub flops_dense: f64,
     /// The probes' part of `flops`.
     pub flops_probe: f64,
-    /// Samples of a full batch's probe; 0 where nothing is probed.
+    /// Samples of a full batch's probe of MLP channels; 0 where nothing is probed.
     pub probe_samples: usize,
     /// Tokens of each; 0 where nothing is probed.
     pub probe_tokens: usize,
+    /// Samples of a full batch's probe of heads; 0 where nothing is probed.
+    pub probe_head_samples: usize,
+    /// Tokens of each; 0 where nothing is probed.
+    pub probe_head_tokens: usize,
     /// What Probe Pruning remembers; `null` for other methods.
     pub history: Option<HistoryKind>,
-    /// What filled the history before the first batch.
+    /// What was measured before the first batch.
     pub calibration: Option<CalibrationRecord>,
     /// All settings of pruning.
     pub prune: PruneConfig,
@@ -98,8 +123,10 @@ pub struct PerplexityReport {
     pub seconds_by_batch: Vec<f64>,
     /// Seconds of opening the device and uploading the model.
     pub seconds_load: f64,
-    /// Seconds of the calibration.
+    /// Seconds of the calibration, where it was measured in this run.
     pub seconds_calibration: f64,
+    /// Seconds of preparing the method.
+    pub seconds_prepare: f64,
     /// `tokens / seconds`.
     pub tokens_per_second: f64,
     /// The model.
@@ -134,6 +161,8 @@ pub struct Circumstances {
     pub batches_asked: usize,
     /// Seconds of opening the device and uploading the model.
     pub seconds_load: f64,
+    /// Seconds of the calibration, where it was measured in this run.
+    pub seconds_calibration: f64,
     /// The seed given.
     pub seed: u64,
 }
@@ -146,9 +175,12 @@ impl PerplexityReport {
         (data, chunks): (&TextData, &Chunks),
         circumstances: Circumstances,
     ) -> PerplexityReport {
-        let Circumstances { model, device, calibration, batches_asked, seconds_load, seed } = circumstances;
+        let Circumstances { model, device, calibration, batches_asked, seconds_load, seconds_calibration, seed } =
+            circumstances;
         let remembers = options.prune.method == Method::Pp && outcome.plan.prunes();
         let seconds = outcome.seconds();
+        let none = ProbeSize { samples: 0, tokens: 0 };
+        let (heads, channels) = outcome.probe.map_or((none, none), |probe| (probe.heads, probe.channels));
         PerplexityReport {
             perplexity: outcome.perplexity(),
             nll: outcome.nll,
@@ -168,15 +200,18 @@ impl PerplexityReport {
             flops: outcome.flops.pass + outcome.flops.probe,
             flops_dense: outcome.flops.dense,
             flops_probe: outcome.flops.probe,
-            probe_samples: outcome.probe.map_or(0, |probe| probe.samples),
-            probe_tokens: outcome.probe.map_or(0, |probe| probe.tokens),
-            history: remembers.then_some(options.history),
+            probe_samples: channels.samples,
+            probe_tokens: channels.tokens,
+            probe_head_samples: heads.samples,
+            probe_head_tokens: heads.tokens,
+            history: remembers.then_some(options.prune.history),
             calibration,
             prune: options.prune.clone(),
             seconds,
             seconds_by_batch: outcome.seconds_by_batch.clone(),
             seconds_load,
-            seconds_calibration: outcome.seconds_calibration,
+            seconds_calibration,
+            seconds_prepare: outcome.seconds_prepare,
             tokens_per_second: if seconds > 0.0 { outcome.tokens as f64 / seconds } else { 0.0 },
             model,
             data: data.path.display().to_string(),

@@ -33,6 +33,7 @@ impl Substitution {
 }
 
 const COMMON: &[ShaderSource] = &[
+    ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
     ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") },
     ShaderSource { name: "row_tile", text: include_str!("../../shaders/common/row_tile.wgsl") },
 ];

@@ -1,4 +1,5 @@
-//! `power[c] = sqrt(sum_h W[h, c]^4)`: the constant factor of a channel's PPsp score.
+//! `power[c]` = `sum |W[h, c]|`, `sum W[h, c]^2` or `sqrt(sum W[h, c]^4)` over outputs `h`: the constant factor of a channel's
+//! score by Wanda, FLAP or PPsp.
 
 use super::lanes;
 use crate::error::Result;
@@ -7,7 +8,18 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    column_power [Read, Read, Write] { channels: u32, blocks: u32, add: u32 }
+    column_power [Read, Read, Write] { channels: u32, blocks: u32, add: u32, degree: u32 }
+}
+
+/// What is made of a column of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Degree {
+    /// `sum |W|`.
+    One,
+    /// `sum W^2`.
+    Two,
+    /// `sqrt(sum W^4)`.
+    Four,
 }
 
 fn variant(tier: Tier, format: WeightFormat) -> Substitution {
@@ -23,11 +35,16 @@ pub fn variants(tier: Tier) -> Vec<Substitution> {
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
-pub fn record(rec: &mut Recorder<'_>, weight: &Weight, power: &Buffer) -> Result<()> {
+pub fn record(rec: &mut Recorder<'_>, weight: &Weight, degree: Degree, power: &Buffer) -> Result<()> {
     let tier = rec.gpu().tier();
+    let degree = match degree {
+        Degree::One => 1,
+        Degree::Two => 2,
+        Degree::Four => 4,
+    };
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
-        let params = Params { channels: weight.cols as u32, blocks, add: (shard.first_row > 0).into() };
+        let params = Params { channels: weight.cols as u32, blocks, add: (shard.first_row > 0).into(), degree };
         let grid = [params.channels.div_ceil(lanes(tier)), 1, 1];
         rec.dispatch(&KERNEL, &variant(tier, weight.format), &params, &[&shard.quants, &shard.scales, power], grid)?;
     }
@@ -35,6 +52,12 @@ pub fn record(rec: &mut Recorder<'_>, weight: &Weight, power: &Buffer) -> Result
 }
 
 /// The naive CPU twin: `w [rows, cols]`.
-pub fn twin(w: &[f32], cols: usize) -> Vec<f32> {
-    (0..cols).map(|c| w.chunks_exact(cols).map(|row| row[c].powi(4)).sum::<f32>().sqrt()).collect()
+pub fn twin(w: &[f32], cols: usize, degree: Degree) -> Vec<f32> {
+    let column = |c: usize| w.chunks_exact(cols).map(move |row| row[c]);
+    let power = |c: usize| match degree {
+        Degree::One => column(c).map(f32::abs).sum(),
+        Degree::Two => column(c).map(|w| w * w).sum(),
+        Degree::Four => column(c).map(|w| w.powi(4)).sum::<f32>().sqrt(),
+    };
+    (0..cols).map(power).collect()
 }

@@ -1,15 +1,26 @@
-//! `h[t, c] = keep * h[t, c] + gain * sum_b x[b, t, c]^2` for the channels that were computed.
+//! `h[row(t), c] = keep * h[row(t), c] + gain * sum_b value(x[b, t, c])` for the channels that were computed.
 
-use super::{Kept, Rows, lanes, lanes_variant};
+use super::{HistoryRows, Kept, Rows, lanes, lanes_variant};
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
 
 super::kernel! {
     /// The op.
-    history_update [Read, Read, Read, Write] {
+    history_update [Read, Read, Read, Read, Write] {
         samples: u32, length: u32, units: u32, unit: u32, width: u32, stride: u32, x_row: u32, listed: u32,
-        padded: u32, mean: u32, collapsed: u32, keep: f32, gain: f32,
+        padded: u32, average: u32, kind: u32, rows: u32, value: u32, keep: f32, gain: f32,
     }
+}
+
+/// What of an activation is summed.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// Its square.
+    Energy,
+    /// Its squared distance from `[width]` means.
+    Fluctuation(&'a Buffer),
+    /// Itself.
+    Plain,
 }
 
 /// How activations enter a history.
@@ -23,30 +34,31 @@ pub struct Update {
     pub width: usize,
     /// Columns of a row of activations.
     pub stride: usize,
-    /// Divide by the samples that have the token.
-    pub mean: bool,
-    /// Every token falls into the one row of the history.
-    pub collapsed: bool,
+    /// Divide by the number of tokens that fall into the row.
+    pub average: bool,
+    /// Which tokens fall into which row.
+    pub rows: HistoryRows,
     /// Factor of the old history.
     pub keep: f32,
     /// Factor of what is added.
     pub gain: f32,
 }
 
-/// Records the update of `h [length][width]` (or `[width]`) by activations `x [samples][length][stride]`, of which a row
-/// holds the `kept` units, or all. `lengths` leaves padding out.
+/// Records the update of `h [rows][width]` by activations `x [samples][length][stride]`, of which a row holds the `kept` units,
+/// or all. `lengths` leaves padding out.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
 pub fn record(
     rec: &mut Recorder<'_>,
-    x: Rows<'_>,
+    (x, value): (Rows<'_>, Value<'_>),
     kept: Option<Kept<'_>>,
     lengths: Option<&Buffer>,
     h: &Buffer,
     update: Update,
 ) -> Result<()> {
     let (units, unit) = kept.map_or((update.width, 1), |kept| (kept.count, kept.unit));
+    let (kind, rows) = update.rows.params();
     let params = Params {
         samples: update.samples as u32,
         length: update.length as u32,
@@ -57,34 +69,47 @@ pub fn record(
         x_row: x.first,
         listed: kept.is_some().into(),
         padded: lengths.is_some().into(),
-        mean: update.mean.into(),
-        collapsed: update.collapsed.into(),
+        average: update.average.into(),
+        kind,
+        rows,
+        value: match value {
+            Value::Energy => 0,
+            Value::Fluctuation(_) => 1,
+            Value::Plain => 2,
+        },
         keep: update.keep,
         gain: update.gain,
     };
     let tier = rec.gpu().tier();
-    let rows = if update.collapsed { 1 } else { update.length as u32 };
-    let grid = [((units * unit) as u32).div_ceil(lanes(tier)), rows, 1];
+    let grid = [((units * unit) as u32).div_ceil(lanes(tier)), update.rows.count(update.length) as u32, 1];
     let list = kept.map_or(x.buffer, |kept| kept.list);
-    rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &[x.buffer, list, lengths.unwrap_or(x.buffer), h], grid)
+    let mean = if let Value::Fluctuation(mean) = value { mean } else { x.buffer };
+    let buffers = [x.buffer, list, lengths.unwrap_or(x.buffer), mean, h];
+    rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &buffers, grid)
 }
 
-/// The naive CPU twin: `x [samples][length][channels.len()]`, a sample's real tokens in `lengths`.
-pub fn twin(x: &[f32], channels: &[usize], lengths: &[u32], h: &mut [f32], update: Update) {
-    let rows = if update.collapsed { 1 } else { update.length };
-    for row in 0..rows {
+/// The naive CPU twin: `x [samples][length][channels.len()]`, a sample's real tokens in `lengths`; `value` of an activation and
+/// its channel.
+pub fn twin(
+    (x, value): (&[f32], impl Fn(f32, usize) -> f32),
+    channels: &[usize],
+    lengths: &[u32],
+    h: &mut [f32],
+    update: Update,
+) {
+    for row in 0..update.rows.count(update.length) {
+        let real: Vec<usize> = (0..update.length)
+            .filter(|&t| update.rows.row(t) == row)
+            .flat_map(|t| (0..update.samples).map(move |b| (b, t)))
+            .filter(|&(b, t)| t < lengths[b] as usize)
+            .map(|(b, t)| b * update.length + t)
+            .collect();
+        if real.is_empty() {
+            continue;
+        }
         for (j, &c) in channels.iter().enumerate() {
-            let tokens = if update.collapsed { 0..update.length } else { row..row + 1 };
-            let real: Vec<usize> = tokens
-                .flat_map(|t| {
-                    (0..update.samples).filter(move |&b| t < lengths[b] as usize).map(move |b| b * update.length + t)
-                })
-                .collect();
-            if real.is_empty() {
-                continue;
-            }
-            let sum: f32 = real.iter().map(|&at| x[at * channels.len() + j].powi(2)).sum();
-            let sum = if update.mean { sum / real.len() as f32 } else { sum };
+            let sum: f32 = real.iter().map(|&at| value(x[at * channels.len() + j], c)).sum();
+            let sum = if update.average { sum / real.len() as f32 } else { sum };
             let h = &mut h[row * update.width + c];
             *h = update.keep * *h + update.gain * sum;
         }

@@ -1,10 +1,13 @@
 //! The ops of the engine: one file each with its parameters, its dispatch and its naive CPU twin, beside the shader of
 //! the same name. [`registry`] lists them all, with every variant that can be compiled.
 
+pub mod add_bias;
 pub mod attention;
 pub mod column_power;
 pub mod cross_entropy;
+pub mod dropped_mean;
 pub mod embed;
+pub mod fluctuation;
 pub mod fusion;
 pub mod gate_up;
 pub mod gather_probe;
@@ -69,6 +72,55 @@ pub struct Kept<'a> {
     pub count: usize,
     /// Rows that one entry stands for: 1 for channels, `head_dim` for heads.
     pub unit: usize,
+}
+
+/// Which positions share a row of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryRows {
+    /// All of them.
+    One,
+    /// None: this many positions have a row each.
+    Each(usize),
+    /// Ranges that double: 0, 1, 2 to 3, 4 to 7 and so on; the last of this many has no end.
+    Buckets(usize),
+}
+
+impl HistoryRows {
+    /// Rows that `length` positions reach, of those there are.
+    pub fn count(self, length: usize) -> usize {
+        match self {
+            HistoryRows::One => 1,
+            HistoryRows::Each(_) => length,
+            HistoryRows::Buckets(_) => length.checked_sub(1).map_or(0, |last| self.row(last) + 1),
+        }
+    }
+
+    /// The row of a position.
+    pub fn row(self, position: usize) -> usize {
+        match self {
+            HistoryRows::One => 0,
+            HistoryRows::Each(_) => position,
+            HistoryRows::Buckets(rows) => ((usize::BITS - position.leading_zeros()) as usize).min(rows - 1),
+        }
+    }
+
+    /// All rows.
+    pub fn total(self) -> usize {
+        match self {
+            HistoryRows::One => 1,
+            HistoryRows::Each(rows) | HistoryRows::Buckets(rows) => rows,
+        }
+    }
+
+    /// Kind and rows as the shaders have them.
+    fn params(self) -> (u32, u32) {
+        let kind = match self {
+            HistoryRows::One => 0,
+            HistoryRows::Each(_) => 1,
+            HistoryRows::Buckets(_) => 2,
+        };
+        (kind, self.total() as u32)
+    }
 }
 
 /// The shape of a matmul: what one invocation computes, and how invocations form a workgroup.
@@ -166,10 +218,13 @@ pub struct Cache<'a> {
 pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
     let plain = || vec![lanes_variant(tier)];
     vec![
+        (&add_bias::KERNEL, plain()),
         (&attention::KERNEL, attention::variants(tier)),
         (&column_power::KERNEL, column_power::variants(tier)),
         (&cross_entropy::KERNEL, plain()),
+        (&dropped_mean::KERNEL, plain()),
         (&embed::KERNEL, embed::variants(tier)),
+        (&fluctuation::KERNEL, plain()),
         (&fusion::KERNEL, plain()),
         (&gate_up::KERNEL, variants(tier, 2)),
         (&gather_probe::KERNEL, plain()),

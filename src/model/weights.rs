@@ -5,7 +5,8 @@ use crate::config::{ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
 use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
-use crate::kernels::{column_power, rope};
+use crate::kernels::column_power::{self, Degree};
+use crate::kernels::rope;
 
 /// The weights of one transformer layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
 pub struct LayerWeights {
@@ -101,8 +102,8 @@ fn layer(gpu: &Gpu, files: &ModelFiles, index: usize) -> Result<LayerWeights> {
     let o_power = gpu.zeros("o power", o.cols)?;
     let down_power = gpu.zeros("down power", down.cols)?;
     let mut rec = gpu.record();
-    column_power::record(&mut rec, &o, &o_power)?;
-    column_power::record(&mut rec, &down, &down_power)?;
+    column_power::record(&mut rec, &o, Degree::Four, &o_power)?;
+    column_power::record(&mut rec, &down, Degree::Four, &down_power)?;
     rec.submit()?;
     let (gate, up) = (files.tensor(role(LayerTensor::Gate))?, files.tensor(role(LayerTensor::Up))?);
     let together = shard_rows(gpu, gate, Layout::Rows)?.min(shard_rows(gpu, up, Layout::Rows)?);

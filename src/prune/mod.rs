@@ -4,19 +4,43 @@
 //! Invariants: how *many* units are kept is known here, on the CPU, from the [`Plan`] alone; *which* ones is decided on
 //! the GPU and never read back by the engine itself.
 
+mod calibration;
+mod chooser;
+mod compensation;
+mod fixed;
+mod half;
 mod history;
+mod judge;
+mod judges;
+mod knowledge;
 mod mask;
 pub mod masks_file;
+mod measuring;
 mod plan;
+mod powers;
 mod probing;
 mod reading;
 mod running;
 mod selector;
+pub mod statics;
+mod tensors;
+mod thresholds;
+mod units;
 
-pub use history::{Calibrating, History};
+pub use calibration::{Calibration, Measured, Recipe, rows_of};
+pub use chooser::Chooser;
+pub use compensation::{Compensation, Means};
+pub use fixed::{Fixed, Frozen};
+pub use half::Half;
+pub use history::History;
+pub use judge::{Evidence, Judge, Verdict};
+pub use judges::Judges;
+pub use knowledge::Knowledge;
 pub use mask::{LayerMasks, Mask};
-pub use plan::{Flops, LayerPlan, Plan, ProbeSize};
+pub use measuring::Measuring;
+pub use plan::{Flops, LayerPlan, Plan, ProbeSize, ProbeSizes};
 pub use probing::{ProbeTrace, Probing};
 pub use reading::{Chosen, ChosenLayers, Reading};
-pub use running::{Frozen, Running, Watching, Window};
+pub use running::{Running, Watching, Window};
 pub use selector::{Block, Dense, Selector};
+pub use units::{LayerUnits, Origin, UnitSets, Units};

@@ -1,6 +1,7 @@
 //! Counts that follow from the settings alone: kept units of every layer, size of the probe, and what a pass costs.
 
-use crate::config::{ModelConfig, PruneConfig};
+use super::Half;
+use crate::config::{Method, ModelConfig, ProbeShares, PruneConfig};
 use serde::Serialize;
 
 /// Kept units of one layer.
@@ -19,6 +20,8 @@ pub struct Plan {
     pub layers: Vec<LayerPlan>,
     /// The ratio that each layer that is pruned uses (`r'`), so that the wished one is the mean over all.
     pub layer_ratio: f64,
+    /// Query heads of a key/value head that are kept or dropped together: 1, or all of them.
+    group: usize,
     #[serde(skip)]
     full: LayerPlan,
 }
@@ -34,7 +37,9 @@ impl Plan {
             0 => 0.0,
             pruned => two_digits(layers as f64 / pruned as f64 * prune.ratio).min(1.0),
         };
-        let heads = full.heads - ((layer_ratio * full.heads as f64) as usize).min(full.heads - 1);
+        let group = if prune.whole_groups { model.group_size() } else { 1 };
+        let groups = full.heads / group;
+        let heads = (groups - ((layer_ratio * groups as f64) as usize).min(groups - 1)) * group;
         let wished = full.channels - (layer_ratio * full.channels as f64) as usize;
         let channels = wished.max(1).next_multiple_of(prune.tile).min(full.channels);
         let pruned = LayerPlan {
@@ -42,7 +47,38 @@ impl Plan {
             channels: if prune.blocks.mlp { channels } else { full.channels },
         };
         let layers = (0..layers).map(|layer| if layer < prune.dense_layers { full } else { pruned }).collect();
-        Plan { layers, layer_ratio, full }
+        Plan { layers, layer_ratio, group, full }
+    }
+
+    /// Given counts; the ratio is the mean share of units that those halves drop which drop any.
+    pub fn of_counts(model: &ModelConfig, layers: Vec<LayerPlan>) -> Plan {
+        let full = LayerPlan { heads: model.num_attention_heads, channels: model.intermediate_size };
+        let dropped = |kept: usize, of: usize| 1.0 - kept as f64 / of as f64;
+        let shares: Vec<f64> = layers
+            .iter()
+            .flat_map(|layer| [dropped(layer.heads, full.heads), dropped(layer.channels, full.channels)])
+            .filter(|&share| share > 0.0)
+            .collect();
+        let layer_ratio = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
+        Plan { layers, layer_ratio, group: 1, full }
+    }
+
+    /// The same counts, with whole groups of heads kept and dropped.
+    pub(super) fn by_groups(self, group: usize) -> Plan {
+        Plan { group, ..self }
+    }
+
+    /// Every unit of one layer.
+    pub fn full(&self) -> LayerPlan {
+        self.full
+    }
+
+    /// Whether this layer's half drops anything.
+    pub fn prunes_half(&self, layer: usize, half: Half) -> bool {
+        match half {
+            Half::Attention => self.prunes_heads(layer),
+            Half::Mlp => self.prunes_channels(layer),
+        }
     }
 
     /// Every unit of every layer.
@@ -82,11 +118,48 @@ pub struct ProbeSize {
 
 impl ProbeSize {
     /// `ceil(share * B)` samples of `max(2, ceil(share * T))` tokens, out of `samples` of `length`.
-    pub fn new(prune: &PruneConfig, samples: usize, length: usize) -> ProbeSize {
+    pub fn new(shares: ProbeShares, samples: usize, length: usize) -> ProbeSize {
         let share = |share: f64, of: usize| ((share * of as f64).ceil() as usize).clamp(1, of);
-        ProbeSize {
-            samples: share(prune.probe_samples, samples),
-            tokens: share(prune.probe_tokens, length).max(2).min(length),
+        ProbeSize { samples: share(shares.samples, samples), tokens: share(shares.tokens, length).max(2).min(length) }
+    }
+
+    /// Rows of its pass.
+    pub fn rows(&self) -> usize {
+        self.samples * self.tokens
+    }
+}
+
+/// The sizes of a layer's two probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ProbeSizes {
+    /// Of the one for heads.
+    pub heads: ProbeSize,
+    /// Of the one for channels.
+    pub channels: ProbeSize,
+}
+
+impl ProbeSizes {
+    /// As the settings say, for a batch of `samples` of `length`: everything for full-batch probing.
+    pub fn new(prune: &PruneConfig, samples: usize, length: usize) -> ProbeSizes {
+        match prune.method {
+            Method::FullBatch => ProbeSizes::both(ProbeSize { samples, tokens: length }),
+            _ => ProbeSizes {
+                heads: ProbeSize::new(prune.heads_shares(), samples, length),
+                channels: ProbeSize::new(prune.channels_shares(), samples, length),
+            },
+        }
+    }
+
+    /// The same size for both.
+    pub fn both(size: ProbeSize) -> ProbeSizes {
+        ProbeSizes { heads: size, channels: size }
+    }
+
+    /// Of one half's probe.
+    pub fn of(&self, half: Half) -> ProbeSize {
+        match half {
+            Half::Attention => self.heads,
+            Half::Mlp => self.channels,
         }
     }
 }
@@ -113,19 +186,30 @@ impl Flops {
         }
     }
 
-    /// Adds the probes of every pruned layer: the first halves of its blocks on `size` rows, causal among themselves.
-    pub fn add_probe(&mut self, model: &ModelConfig, plan: &Plan, size: ProbeSize) {
-        let rows = (size.samples * size.tokens) as f64;
-        let attended = (size.samples * size.tokens * (size.tokens + 1)) as f64 / 2.0;
+    /// The same for a batch that keeps no cache: where whole groups of heads go, their keys and values go too.
+    pub fn add_batch(&mut self, model: &ModelConfig, plan: &Plan, queries: f64, attended: f64) {
+        for &layer in &plan.layers {
+            let kv =
+                if plan.group == model.group_size() { layer.heads / plan.group } else { model.num_key_value_heads };
+            self.pass += block(model, layer, kv, queries, attended);
+            self.dense += block(model, plan.full, model.num_key_value_heads, queries, attended);
+        }
+    }
+
+    /// Adds the probes of every pruned layer: the first halves of its blocks on the probes' rows, causal among themselves.
+    pub fn add_probe(&mut self, model: &ModelConfig, plan: &Plan, sizes: ProbeSizes) {
+        let ProbeSize { samples, tokens } = sizes.heads;
+        let attended = (samples * tokens * (tokens + 1)) as f64 / 2.0;
         for layer in 0..plan.layers.len() {
             if plan.prunes_heads(layer) {
                 let (heads, kv) = (model.num_attention_heads as f64, model.num_key_value_heads as f64);
                 let d = model.head_dim as f64;
+                let rows = sizes.heads.rows() as f64;
                 self.probe +=
                     rows * 2.0 * model.hidden_size as f64 * d * (heads + 2.0 * kv) + attended * 4.0 * d * heads;
             }
             if plan.prunes_channels(layer) {
-                self.probe += rows * 4.0 * (model.hidden_size * model.intermediate_size) as f64;
+                self.probe += sizes.channels.rows() as f64 * 4.0 * (model.hidden_size * model.intermediate_size) as f64;
             }
         }
     }
@@ -138,6 +222,14 @@ impl Flops {
             let channels = (model.intermediate_size - layer.channels) as f64;
             self.probe += rows * (2.0 * hidden * d * heads + 4.0 * hidden * channels) + attended * 4.0 * d * heads;
         }
+    }
+}
+
+impl std::ops::AddAssign for Flops {
+    fn add_assign(&mut self, more: Flops) {
+        self.pass += more.pass;
+        self.dense += more.dense;
+        self.probe += more.probe;
     }
 }
 
@@ -216,10 +308,10 @@ mod tests {
 
     #[test]
     fn probes_have_the_sizes_of_the_paper() {
-        let prune = PruneConfig::default();
-        assert_eq!(ProbeSize::new(&prune, 20, 1024), ProbeSize { samples: 1, tokens: 512 });
-        assert_eq!(ProbeSize::new(&prune, 4, 64), ProbeSize { samples: 1, tokens: 32 });
-        assert_eq!(ProbeSize::new(&prune, 21, 3), ProbeSize { samples: 2, tokens: 2 });
-        assert_eq!(ProbeSize::new(&prune, 1, 1), ProbeSize { samples: 1, tokens: 1 });
+        let prune = PruneConfig::default().channels_shares();
+        assert_eq!(ProbeSize::new(prune, 20, 1024), ProbeSize { samples: 1, tokens: 512 });
+        assert_eq!(ProbeSize::new(prune, 4, 64), ProbeSize { samples: 1, tokens: 32 });
+        assert_eq!(ProbeSize::new(prune, 21, 3), ProbeSize { samples: 2, tokens: 2 });
+        assert_eq!(ProbeSize::new(prune, 1, 1), ProbeSize { samples: 1, tokens: 1 });
     }
 }

@@ -3,7 +3,7 @@
 //! Full-batch probing is the same with every sample and token, and without history.
 
 use super::reading::{self, Reading};
-use super::{Block, History, LayerMasks, Mask, Plan, ProbeSize, Running, Selector};
+use super::{Block, Evidence, Half, Judge, LayerMasks, Mask, Plan, ProbeSize, ProbeSizes, Running, Selector, Verdict};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recorder};
@@ -13,7 +13,7 @@ use crate::kernels::matmul_columns::stride;
 use crate::kernels::top_k::Choice;
 use crate::kernels::{
     Cache, Rows, attention, fusion, gate_up, gather_probe, history_update, kv_append, matmul_rows, probe_statistic,
-    rope, sample_importance, score, token_importance, top_k,
+    rope, sample_importance, token_importance, top_k,
 };
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ const FIRST_STAYS: usize = 10;
 
 /// What one probe of one block left on the GPU.
 struct Site {
+    size: ProbeSize,
     tokens: Arc<Buffer>, // [probe tokens] u32, ascending
     samples: Buffer,     // [probe samples] u32, ascending
     fused: Buffer,       // [channels]
@@ -43,7 +44,7 @@ pub struct ProbeTrace {
     pub kept: Vec<u32>,
 }
 
-/// Buffers of one probe at a time; `R` = probe samples x probe tokens.
+/// Buffers of one probe at a time; `R` = probe samples x probe tokens of the larger probe.
 struct Scratch {
     token_scores: Buffer,  // [length]
     sample_scores: Buffer, // [samples]
@@ -65,17 +66,16 @@ pub struct Probing {
     model: ModelConfig,
     masks: Vec<LayerMasks>,
     sites: Vec<[Option<Site>; 2]>,
-    size: ProbeSize,
     shape: (usize, usize),
-    history: Option<Arc<History>>,
+    judge: Judge,
     ema: Option<f32>,
     seeded: Option<Arc<Running>>,
     scratch: Scratch,
 }
 
 impl Probing {
-    /// Prepares probes of `size` for batches of `samples` by `length`. With `history` the statistic is fused with it, and
-    /// with `ema` (the factor of the old) it follows the batches.
+    /// Prepares probes of `sizes` for batches of `samples` by `length`. Where the judge has a history and there is an `ema` (the
+    /// factor of the old), it follows the batches.
     ///
     /// # Errors
     /// [`crate::Error::Setting`] when the history is too short, and those of [`Gpu::buffer`].
@@ -83,31 +83,34 @@ impl Probing {
         gpu: &Gpu,
         model: &ModelConfig,
         plan: &Plan,
-        size: ProbeSize,
+        sizes: ProbeSizes,
         (samples, length): (usize, usize),
-        history: Option<Arc<History>>,
+        judge: Judge,
         ema: Option<f32>,
     ) -> Result<Probing> {
-        if let Some(history) = &history {
+        if let Some(history) = judge.history() {
             history.check(length)?;
         }
         let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
-        let site = |units: usize, channels: usize| -> Result<Option<Site>> {
+        let site = |layer: usize, half: Half| -> Result<Option<Site>> {
+            if !plan.prunes_half(layer, half) {
+                return Ok(None);
+            }
+            let (size, (units, unit)) = (sizes.of(half), half.units(model));
             Ok(Some(Site {
+                size,
                 tokens: Arc::new(gpu.zeros("probe tokens", size.tokens)?),
                 samples: gpu.zeros("probe samples", size.samples)?,
-                fused: gpu.zeros("fused statistic", channels)?,
+                fused: gpu.zeros("fused statistic", units * unit)?,
                 scores: Arc::new(gpu.zeros("scores", units)?),
             }))
         };
         let mut sites = Vec::new();
         for layer in 0..plan.layers.len() {
-            sites.push([
-                if plan.prunes_heads(layer) { site(model.num_attention_heads, width)? } else { None },
-                if plan.prunes_channels(layer) { site(channels, channels)? } else { None },
-            ]);
+            sites.push([site(layer, Half::Attention)?, site(layer, Half::Mlp)?]);
         }
-        let rows = size.samples * size.tokens;
+        let rows = sizes.heads.rows().max(sizes.channels.rows());
+        let tokens = sizes.heads.tokens.max(sizes.channels.tokens);
         let kv = model.num_key_value_heads * model.head_dim;
         let scratch = Scratch {
             token_scores: gpu.zeros("token scores", length)?,
@@ -122,20 +125,10 @@ impl Probing {
             k_cache: gpu.zeros("probe keys", rows * kv)?,
             v_cache: gpu.zeros("probe values", rows * kv)?,
             ranked: gpu.zeros("probe activations", rows * width.max(stride(channels)))?,
-            statistic: gpu.zeros("probe statistic", size.tokens * width.max(channels))?,
+            statistic: gpu.zeros("probe statistic", tokens * width.max(channels))?,
         };
         let masks = LayerMasks::for_plan(gpu, model, plan)?;
-        Ok(Probing {
-            model: model.clone(),
-            masks,
-            sites,
-            size,
-            shape: (samples, length),
-            history,
-            ema,
-            seeded: None,
-            scratch,
-        })
+        Ok(Probing { model: model.clone(), masks, sites, shape: (samples, length), judge, ema, seeded: None, scratch })
     }
 
     /// Also writes each probe's plain sums into `running`, from which decoding goes on.
@@ -158,8 +151,8 @@ impl Probing {
         let read = |site: &Option<Site>, mask: &Option<Arc<Mask>>, units: usize, channels: usize| {
             let (Some(site), Some(mask)) = (site, mask) else { return Ok(None) };
             Ok(Some(ProbeTrace {
-                tokens: gpu.read(&site.tokens, self.size.tokens)?,
-                samples: gpu.read(&site.samples, self.size.samples)?,
+                tokens: gpu.read(&site.tokens, site.size.tokens)?,
+                samples: gpu.read(&site.samples, site.size.samples)?,
                 statistic: gpu.read(&site.fused, channels)?,
                 scores: gpu.read(&site.scores, units)?,
                 kept: mask.read(gpu)?,
@@ -184,7 +177,7 @@ impl Probing {
             (Some(site), Some(mask)) => Some(reading::Site {
                 scores: site.scores.clone(),
                 mask: mask.clone(),
-                probed: (self.size.tokens < self.shape.1).then(|| (site.tokens.clone(), self.size.tokens)),
+                probed: (site.size.tokens < self.shape.1).then(|| (site.tokens.clone(), site.size.tokens)),
             }),
             _ => None,
         };
@@ -201,30 +194,29 @@ impl Probing {
             let found = (block.samples, block.length);
             return Err(Error::Internal(format!("a probe made for a batch of {:?} met one of {found:?}", self.shape)));
         }
-        let (s, shape) = (&self.scratch, (block.samples, block.length));
+        let (s, size, shape) = (&self.scratch, site.size, (block.samples, block.length));
         let evidence = (block.norms, block.lengths);
         token_importance::record(rec, evidence, &s.token_scores, shape)?;
         let choice = Choice { kept: &site.tokens, dropped: &s.rest, place_of: &s.place_of };
-        let first_stays = self.size.tokens <= FIRST_STAYS;
-        top_k::record(rec, &s.token_scores, choice, (block.length, self.size.tokens), first_stays)?;
-        sample_importance::record(rec, evidence, (&site.tokens, self.size.tokens), &s.sample_scores, shape)?;
+        let first_stays = size.tokens <= FIRST_STAYS;
+        top_k::record(rec, &s.token_scores, choice, (block.length, size.tokens), first_stays)?;
+        sample_importance::record(rec, evidence, (&site.tokens, size.tokens), &s.sample_scores, shape)?;
         let choice = Choice { kept: &site.samples, dropped: &s.rest, place_of: &s.place_of };
-        top_k::record(rec, &s.sample_scores, choice, (block.samples, self.size.samples), false)?;
+        top_k::record(rec, &s.sample_scores, choice, (block.samples, size.samples), false)?;
         gather_probe::record(
             rec,
             (block.normed.buffer, block.places),
             (&site.samples, &site.tokens),
             (&s.normed, &s.places),
-            (self.size.samples, self.size.tokens),
+            (size.samples, size.tokens),
             (block.length, self.model.hidden_size),
         )
     }
 
     /// The first half of attention on the probe: its mixed values land in `ranked`.
-    fn run_attention(&self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<()> {
+    fn run_attention(&self, rec: &mut Recorder<'_>, block: &Block<'_>, size: ProbeSize) -> Result<()> {
         let (s, weights, heads) = (&self.scratch, block.weights, self.model.num_attention_heads);
-        let (samples, tokens) = (self.size.samples, self.size.tokens);
-        let rows = samples * tokens;
+        let (ProbeSize { samples, tokens }, rows) = (size, size.rows());
         for (weight, out) in [(&weights.q, &s.q), (&weights.k, &s.k), (&weights.v, &s.v)] {
             matmul_rows::record(rec, (&s.normed).into(), weight, None, out.into(), rows)?;
         }
@@ -249,50 +241,47 @@ impl Probing {
         attention::record(rec, queries, cache, (&s.ranked).into())
     }
 
-    /// Statistic, fusion, score, choice (paper, sections 4.2 to 4.4) from the probe's `ranked` rows.
+    /// The choice from the probe's `ranked` rows (paper, sections 4.2 to 4.4).
     fn choose(
         &self,
         rec: &mut Recorder<'_>,
         block: &Block<'_>,
+        half: Half,
         (site, mask): (&Site, &Mask),
-        history: fusion::History<'_>,
-        (power, sums): (&Buffer, Option<&Buffer>),
-        (units, unit): (usize, usize),
     ) -> Result<()> {
-        let (s, width) = (&self.scratch, units * unit);
+        let (s, at, width) = (&self.scratch, block.layer, half.width(&self.model));
         let lists = (&site.samples, &*site.tokens, block.lengths);
-        let probe = (self.size.samples, self.size.tokens);
-        probe_statistic::record(rec, &s.ranked, lists, &s.statistic, probe, (width, stride(width)))?;
-        let tokens = (&*site.tokens, self.size.tokens);
-        if let Some(sums) = sums {
-            fusion::record(rec, (&s.statistic, 1.0), tokens, fusion::History::None, sums, width)?;
+        let (size, ranked) = ((site.size.samples, site.size.tokens), (&s.ranked, self.judge.centre(at, half)));
+        probe_statistic::record(rec, ranked, lists, &s.statistic, size, (width, stride(width)))?;
+        let tokens = (&*site.tokens, site.size.tokens);
+        if let Some(sums) = self.seeded.as_ref().and_then(|running| running.sums(at, half)) {
+            fusion::record(rec, (&s.statistic, 1.0), tokens, None, sums, width)?;
         }
-        fusion::record(rec, (&s.statistic, 1.0), tokens, history, &site.fused, width)?;
-        score::record(rec, (&site.fused, power), &site.scores, (units, unit))?;
-        mask.choose(rec, &site.scores, self.model.group_size())
+        let evidence = Evidence { statistic: &s.statistic, scale: 1.0, tokens };
+        let verdict = Verdict { fused: &site.fused, scores: &site.scores, mask };
+        self.judge.choose(rec, (at, half), block.weights, evidence, verdict)
     }
 
-    /// Lets the history follow what the batch computed (paper, section 4.3).
-    fn follow(
-        &self,
-        rec: &mut Recorder<'_>,
-        block: &Block<'_>,
-        (x, mask): (Rows<'_>, &Option<Arc<Mask>>),
-        (h, width): (&Buffer, usize),
-    ) -> Result<()> {
-        let (Some(ema), Some(mask), Some(history)) = (self.ema, mask, &self.history) else { return Ok(()) };
+    /// Lets the history follow what the batch computed (paper, section 4.3), and puts the means of the rest back.
+    fn follow(&self, rec: &mut Recorder<'_>, block: &Block<'_>, half: Half, x: Rows<'_>) -> Result<()> {
+        let Some(mask) = half.mask(&self.masks[block.layer]) else { return Ok(()) };
+        if let Some(compensation) = self.judge.compensation() {
+            compensation.apply(rec, block, half)?;
+        }
+        let (Some(ema), Some(history)) = (self.ema, self.judge.history()) else { return Ok(()) };
         let kept = mask.kept();
         let update = Update {
             samples: block.samples,
             length: block.length,
-            width,
+            width: half.width(&self.model),
             stride: stride(kept.count * kept.unit),
-            mean: true,
-            collapsed: history.is_collapsed(),
+            average: true,
+            rows: history.rows(),
             keep: ema,
             gain: 1.0 - ema,
         };
-        history_update::record(rec, x, Some(kept), Some(block.lengths), h, update)
+        let (value, h) = (self.judge.value(block.layer, half), history.values(block.layer, half));
+        history_update::record(rec, (x, value), Some(kept), Some(block.lengths), h, update)
     }
 }
 
@@ -302,18 +291,13 @@ impl Selector for Probing {
             return Ok(None);
         };
         self.gather(rec, block, site)?;
-        self.run_attention(rec, block)?;
-        let history = self.history.as_ref().map_or(fusion::History::None, |history| history.of_heads(block.layer));
-        let sums = self.seeded.as_ref().and_then(|running| running.sums_of_heads(block.layer));
-        let units = (self.model.num_attention_heads, self.model.head_dim);
-        self.choose(rec, block, (site, mask), history, (&block.weights.o_power, sums), units)?;
+        self.run_attention(rec, block, site.size)?;
+        self.choose(rec, block, Half::Attention, (site, mask))?;
         Ok(Some(mask.clone()))
     }
 
     fn attended(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, mixed: Rows<'_>) -> Result<()> {
-        let Some(history) = &self.history else { return Ok(()) };
-        let target = (&history.heads[block.layer], block.weights.o.cols);
-        self.follow(rec, block, (mixed, &self.masks[block.layer].heads), target)
+        self.follow(rec, block, Half::Attention, mixed)
     }
 
     fn channels(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
@@ -322,18 +306,13 @@ impl Selector for Probing {
         };
         self.gather(rec, block, site)?;
         let (s, weights) = (&self.scratch, block.weights);
-        let rows = self.size.samples * self.size.tokens;
-        gate_up::record(rec, (&s.normed).into(), (&weights.gate, &weights.up), None, (&s.ranked).into(), rows)?;
-        let history = self.history.as_ref().map_or(fusion::History::None, |history| history.of_channels(block.layer));
-        let sums = self.seeded.as_ref().and_then(|running| running.sums_of_channels(block.layer));
-        let units = (self.model.intermediate_size, 1);
-        self.choose(rec, block, (site, mask), history, (&weights.down_power, sums), units)?;
+        let both = (&weights.gate, &weights.up);
+        gate_up::record(rec, (&s.normed).into(), both, None, (&s.ranked).into(), site.size.rows())?;
+        self.choose(rec, block, Half::Mlp, (site, mask))?;
         Ok(Some(mask.clone()))
     }
 
     fn activated(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, active: Rows<'_>) -> Result<()> {
-        let Some(history) = &self.history else { return Ok(()) };
-        let target = (&history.channels[block.layer], block.weights.down.cols);
-        self.follow(rec, block, (active, &self.masks[block.layer].channels), target)
+        self.follow(rec, block, Half::Mlp, active)
     }
 }

@@ -1,20 +1,20 @@
 //! Pruning while a conversation is decoded, one sequence at a time: sums of squared activations over prompt and answer,
 //! from which masks are chosen anew every so many tokens.
 //!
-//! The prompt's dense pass is its own probe ([`Watching`]); generated tokens run with frozen masks ([`Frozen`]) while a
+//! The prompt's dense pass is its own probe ([`Watching`]); generated tokens run with frozen masks ([`super::Frozen`]) while a
 //! [`Window`] keeps their states; at a renewal ([`Running::renew`]) the units that were dropped run once more on those
 //! states, so that the sums know every unit, and the masks are chosen again.
 
 use super::reading::{self, Reading};
-use super::{Block, History, LayerMasks, Mask, Plan, Selector};
+use super::{Block, Evidence, Half, Judge, LayerMasks, Mask, Plan, Selector, Verdict};
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::attention::{Members, Queries};
-use crate::kernels::history_update::Update;
+use crate::kernels::history_update::{Update, Value};
 use crate::kernels::matmul_columns::stride;
 use crate::kernels::rope::Turns;
-use crate::kernels::{Cache, Kept, Rows, attention, fusion, gate_up, history_update, matmul_rows, rope, score};
+use crate::kernels::{Cache, HistoryRows, Kept, Rows, attention, gate_up, history_update, matmul_rows, rope};
 use crate::model::LayerWeights;
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ struct Watched {
 pub struct Running {
     model: ModelConfig,
     masks: Vec<LayerMasks>,
-    watched: Vec<[Option<Watched>; 2]>, // by layer: heads, channels
-    history: Option<Arc<History>>,
+    watched: Vec<[Option<Watched>; 2]>, // by layer and half
+    judge: Judge,
     fused: Buffer,  // [max(A*d, C)]
     q: Buffer,      // [rows][A*d], for renewals
     mixed: Buffer,  // [rows][A*d]
@@ -74,7 +74,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Empty sums for a plan, with renewals of at most `rows` tokens. `history` must be collapsed. Where `every_block` is
+    /// Empty sums for a plan, with renewals of at most `rows` tokens. The judge's history must be collapsed. Where `every_block` is
     /// set, blocks that the plan leaves whole are summed too, so that a later plan may prune them.
     ///
     /// # Errors
@@ -84,33 +84,26 @@ impl Running {
         model: &ModelConfig,
         plan: &Plan,
         (rows, every_block): (usize, bool),
-        history: Option<Arc<History>>,
+        judge: Judge,
     ) -> Result<Running> {
-        let (heads, width, channels) =
-            (model.num_attention_heads, model.num_attention_heads * model.head_dim, model.intermediate_size);
-        let block = |pruned: bool, units: usize, width: usize| -> Result<Option<Watched>> {
-            if !pruned && !every_block {
+        let block = |layer: usize, half: Half| -> Result<Option<Watched>> {
+            if !plan.prunes_half(layer, half) && !every_block {
                 return Ok(None);
             }
-            let (sums, scores) = (Arc::new(gpu.zeros("sums", width)?), Arc::new(gpu.zeros("scores", units)?));
-            Ok(Some(Watched { sums, scores }))
+            let (sums, scores) = (gpu.zeros("sums", half.width(model))?, gpu.zeros("scores", half.units(model).0)?);
+            Ok(Some(Watched { sums: Arc::new(sums), scores: Arc::new(scores) }))
         };
-        let mut watched = Vec::new();
-        for layer in 0..plan.layers.len() {
-            watched.push([
-                block(plan.prunes_heads(layer), heads, width)?,
-                block(plan.prunes_channels(layer), channels, channels)?,
-            ]);
-        }
-        Running::with(gpu, model, plan, rows, history, watched)
+        let layers = 0..plan.layers.len();
+        let watched = layers.map(|layer| Ok([block(layer, Half::Attention)?, block(layer, Half::Mlp)?]));
+        Running::with(gpu, model, plan, rows, judge, watched.collect::<Result<_>>()?)
     }
 
-    /// The same sums under another plan, with renewals of at most `rows` tokens.
+    /// The same sums under another plan and judge, with renewals of at most `rows` tokens.
     ///
     /// # Errors
     /// Those of [`Gpu::buffer`].
-    pub fn replanned(&self, gpu: &Gpu, plan: &Plan, rows: usize) -> Result<Running> {
-        Running::with(gpu, &self.model, plan, rows, self.history.clone(), self.watched.clone())
+    pub fn replanned(&self, gpu: &Gpu, plan: &Plan, rows: usize, judge: Judge) -> Result<Running> {
+        Running::with(gpu, &self.model, plan, rows, judge, self.watched.clone())
     }
 
     fn with(
@@ -118,7 +111,7 @@ impl Running {
         model: &ModelConfig,
         plan: &Plan,
         rows: usize,
-        history: Option<Arc<History>>,
+        judge: Judge,
         watched: Vec<[Option<Watched>; 2]>,
     ) -> Result<Running> {
         let (width, channels) = (model.num_attention_heads * model.head_dim, model.intermediate_size);
@@ -127,7 +120,7 @@ impl Running {
             model: model.clone(),
             masks: LayerMasks::for_plan(gpu, model, plan)?,
             watched,
-            history,
+            judge,
             fused: gpu.zeros("fused statistic", width.max(channels))?,
             q: gpu.zeros("renewal q", rows * width)?,
             mixed: gpu.zeros("renewal mixed", rows * width)?,
@@ -151,12 +144,13 @@ impl Running {
         &self.masks
     }
 
-    pub(super) fn sums_of_heads(&self, layer: usize) -> Option<&Buffer> {
-        self.watched[layer][0].as_ref().map(|watched| &*watched.sums)
+    /// How units are judged.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
     }
 
-    pub(super) fn sums_of_channels(&self, layer: usize) -> Option<&Buffer> {
-        self.watched[layer][1].as_ref().map(|watched| &*watched.sums)
+    pub(super) fn sums(&self, layer: usize, half: Half) -> Option<&Buffer> {
+        self.watched[layer][half.index()].as_ref().map(|watched| &*watched.sums)
     }
 
     /// Chooses every mask from the per-token mean of the sums over `tokens` tokens, fused with history.
@@ -164,36 +158,21 @@ impl Running {
     /// # Errors
     /// Those of the kernels it records.
     pub fn choose(&self, rec: &mut Recorder<'_>, layers: &[LayerWeights], tokens: usize) -> Result<()> {
-        let heads = (self.model.num_attention_heads, self.model.head_dim);
-        let channels = (self.model.intermediate_size, 1);
         for (layer, weights) in layers.iter().enumerate() {
-            let history = self.history.as_ref();
-            if let (Some(watched), Some(mask)) = (&self.watched[layer][0], &self.masks[layer].heads) {
-                let history = history.map_or(fusion::History::None, |history| history.of_heads(layer));
-                self.choose_block(rec, (watched, tokens), history, &weights.o_power, mask, heads)?;
-            }
-            if let (Some(watched), Some(mask)) = (&self.watched[layer][1], &self.masks[layer].channels) {
-                let history = history.map_or(fusion::History::None, |history| history.of_channels(layer));
-                self.choose_block(rec, (watched, tokens), history, &weights.down_power, mask, channels)?;
+            for half in Half::BOTH {
+                let (Some(Watched { sums, scores }), Some(mask)) =
+                    (&self.watched[layer][half.index()], half.mask(&self.masks[layer]))
+                else {
+                    continue;
+                };
+                let scale = 1.0 / tokens.max(1) as f32;
+                // One row: the list of tokens is not read.
+                let evidence = Evidence { statistic: sums, scale, tokens: (sums, 1) };
+                let verdict = Verdict { fused: &self.fused, scores, mask };
+                self.judge.choose(rec, (layer, half), weights, evidence, verdict)?;
             }
         }
         Ok(())
-    }
-
-    fn choose_block(
-        &self,
-        rec: &mut Recorder<'_>,
-        (Watched { sums, scores }, tokens): (&Watched, usize),
-        history: fusion::History<'_>,
-        power: &Buffer,
-        mask: &Mask,
-        (units, unit): (usize, usize),
-    ) -> Result<()> {
-        let mean = (&**sums, 1.0 / tokens.max(1) as f32);
-        // One row: the list of tokens is not read.
-        fusion::record(rec, mean, (sums, 1), history, &self.fused, units * unit)?;
-        score::record(rec, (&self.fused, power), scores, (units, unit))?;
-        mask.choose(rec, scores, self.model.group_size())
     }
 
     /// Adds the last `rows` tokens of the window, run with `masks`, to the sums: their kept units as they were computed, their dropped units
@@ -212,9 +191,10 @@ impl Running {
     ) -> Result<()> {
         for (layer, weights) in layers.iter().enumerate() {
             let LayerMasks { heads, channels } = &masks[layer];
-            if let Some(sums) = self.sums_of_heads(layer) {
+            if let Some(sums) = self.sums(layer, Half::Attention) {
+                let value = self.judge.value(layer, Half::Attention);
                 let kept = heads.as_ref().map(|mask| mask.kept());
-                add(rec, &window.mixed[layer], kept, sums, weights.o.cols, rows)?;
+                add(rec, (&window.mixed[layer], value), kept, sums, weights.o.cols, rows)?;
                 if let Some((mask, dropped)) = heads.as_ref().and_then(|mask| Some((mask, mask.dropped()?))) {
                     let normed = Rows::from(&window.normed_attention[layer]);
                     matmul_rows::record(rec, normed, &weights.q, Some(dropped), (&self.q).into(), rows)?;
@@ -229,17 +209,18 @@ impl Running {
                         members: Members::Dropped(mask.place_of()),
                     };
                     attention::record(rec, queries, caches[layer], (&self.mixed).into())?;
-                    add(rec, &self.mixed, Some(dropped), sums, weights.o.cols, rows)?;
+                    add(rec, (&self.mixed, value), Some(dropped), sums, weights.o.cols, rows)?;
                 }
             }
-            if let Some(sums) = self.sums_of_channels(layer) {
+            if let Some(sums) = self.sums(layer, Half::Mlp) {
+                let value = self.judge.value(layer, Half::Mlp);
                 let kept = channels.as_ref().map(|mask| mask.kept());
-                add(rec, &window.active[layer], kept, sums, weights.down.cols, rows)?;
+                add(rec, (&window.active[layer], value), kept, sums, weights.down.cols, rows)?;
                 if let Some(dropped) = channels.as_ref().and_then(|mask| mask.dropped()) {
                     let normed = Rows::from(&window.normed_mlp[layer]);
                     let both = (&weights.gate, &weights.up);
                     gate_up::record(rec, normed, both, Some(dropped), (&self.active).into(), rows)?;
-                    add(rec, &self.active, Some(dropped), sums, weights.down.cols, rows)?;
+                    add(rec, (&self.active, value), Some(dropped), sums, weights.down.cols, rows)?;
                 }
             }
         }
@@ -263,30 +244,36 @@ impl Running {
     }
 }
 
-/// `sums[c] += sum over rows of x[row, c]^2` for the units in `x`; `None` = all of them.
+/// `sums[c] += sum over rows of value(x[row, c])` for the units in `x`; `None` = all of them.
 fn add(
     rec: &mut Recorder<'_>,
-    x: &Buffer,
+    (x, value): (&Buffer, Value<'_>),
     units: Option<Kept<'_>>,
     sums: &Buffer,
     width: usize,
     rows: usize,
 ) -> Result<()> {
     let stride = stride(units.map_or(width, |units| units.count * units.unit));
-    history_update::record(rec, x.into(), units, None, sums, summing(rows, width, stride))
+    history_update::record(rec, (x.into(), value), units, None, sums, summing(rows, width, stride))
 }
 
 fn summing(rows: usize, width: usize, stride: usize) -> Update {
-    Update { samples: rows, length: 1, width, stride, mean: false, collapsed: true, keep: 1.0, gain: 1.0 }
-}
-
-/// Every real token of a batch: padding stays out of the sums.
-fn watching(block: &Block<'_>, width: usize) -> Update {
-    Update { samples: block.samples, length: block.length, ..summing(0, width, stride(width)) }
+    let all = HistoryRows::One;
+    Update { samples: rows, length: 1, width, stride, average: false, rows: all, keep: 1.0, gain: 1.0 }
 }
 
 /// Runs everything and adds it to the sums: a dense prompt is its own probe.
 pub struct Watching<'r>(pub &'r Running);
+
+impl Watching<'_> {
+    /// Every real token of a batch: padding stays out of the sums.
+    fn add(&self, rec: &mut Recorder<'_>, block: &Block<'_>, half: Half, x: Rows<'_>) -> Result<()> {
+        let Some(sums) = self.0.sums(block.layer, half) else { return Ok(()) };
+        let (width, value) = (half.width(&self.0.model), self.0.judge.value(block.layer, half));
+        let update = Update { samples: block.samples, length: block.length, ..summing(0, width, stride(width)) };
+        history_update::record(rec, (x, value), None, Some(block.lengths), sums, update)
+    }
+}
 
 impl Selector for Watching<'_> {
     fn heads(&mut self, _: &mut Recorder<'_>, _: &Block<'_>) -> Result<Option<Arc<Mask>>> {
@@ -294,9 +281,7 @@ impl Selector for Watching<'_> {
     }
 
     fn attended(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, mixed: Rows<'_>) -> Result<()> {
-        let Some(sums) = self.0.sums_of_heads(block.layer) else { return Ok(()) };
-        let width = block.weights.o.cols;
-        history_update::record(rec, mixed, None, Some(block.lengths), sums, watching(block, width))
+        self.add(rec, block, Half::Attention, mixed)
     }
 
     fn channels(&mut self, _: &mut Recorder<'_>, _: &Block<'_>) -> Result<Option<Arc<Mask>>> {
@@ -304,21 +289,6 @@ impl Selector for Watching<'_> {
     }
 
     fn activated(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>, active: Rows<'_>) -> Result<()> {
-        let Some(sums) = self.0.sums_of_channels(block.layer) else { return Ok(()) };
-        let width = block.weights.down.cols;
-        history_update::record(rec, active, None, Some(block.lengths), sums, watching(block, width))
-    }
-}
-
-/// Runs with masks chosen before.
-pub struct Frozen<'m>(pub &'m [LayerMasks]);
-
-impl Selector for Frozen<'_> {
-    fn heads(&mut self, _: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
-        Ok(self.0[block.layer].heads.clone())
-    }
-
-    fn channels(&mut self, _: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
-        Ok(self.0[block.layer].channels.clone())
+        self.add(rec, block, Half::Mlp, active)
     }
 }

@@ -1,7 +1,7 @@
 //! What settings will cost, before anything runs.
 
 use crate::config::{Method, ModelConfig, PruneConfig};
-use crate::prune::{Flops, Plan, ProbeSize};
+use crate::prune::{Flops, Plan, ProbeSizes};
 
 /// What settings mean for a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,11 +32,7 @@ pub fn planned(model: &ModelConfig, prune: &PruneConfig, prompt: usize) -> Plann
     let in_prompt = prune.phases.prefill && pruned.prunes();
     whole.add(model, if in_prompt { &pruned } else { &dense }, prompt as f64, attended);
     if in_prompt {
-        let size = match prune.method {
-            Method::FullBatch => ProbeSize { samples: 1, tokens: prompt },
-            _ => ProbeSize::new(prune, 1, prompt),
-        };
-        whole.add_probe(model, &pruned, size);
+        whole.add_probe(model, &pruned, ProbeSizes::new(prune, 1, prompt));
     }
 
     let mut answer = Flops::default();

@@ -10,7 +10,7 @@ use crate::config::{PruneConfig, SamplingConfig};
 use crate::engine::{Sampler, SequenceOptions, Sequences, Watched};
 use crate::error::Result;
 use crate::protocol::{Cause, Event, Figures, Heat, LayerHeat, Overflow, Prompt, Request, Stop, UnitHeat};
-use crate::prune::Chosen;
+use crate::prune::{Chosen, Knowledge};
 use crate::text::{Message, Special, StopStrings, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Talk {
             samples: 1,
             context: model.info.context,
             prune: prune.clone(),
-            history: None,
+            known: Knowledge::default(),
             live: true,
         };
         Ok(Talk { sequences: Sequences::new(&model.engine, options)?, held: Vec::new() })

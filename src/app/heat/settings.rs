@@ -66,6 +66,9 @@ fn explain(method: Method) -> &'static str {
     match method {
         Method::Dense => "Computes every unit; nothing is pruned.",
         Method::FullBatch => "Chooses from every token, without history: the costliest probe.",
+        Method::WandaSp | Method::Flap | Method::Masks => {
+            "One choice for every input, made before: not for a conversation here."
+        }
         Method::Pp => "Chooses from a small probe of the text, fused with what earlier text needed.",
     }
 }

@@ -141,6 +141,9 @@ pub(super) fn method(method: Method) -> &'static str {
         Method::Dense => "Dense",
         Method::FullBatch => "Full-batch probing",
         Method::Pp => "Probe pruning",
+        Method::WandaSp => "Wanda-sp",
+        Method::Flap => "FLAP",
+        Method::Masks => "Masks of a file",
     }
 }
 

@@ -12,7 +12,7 @@ use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Engine, Sampler, SequenceOptions, Sequences};
 use secateur::protocol::Stop;
-use secateur::prune::Flops;
+use secateur::prune::{Flops, Knowledge};
 use secateur::session::{Writer, Written};
 use secateur::text::{ChatTemplate, Message, StopStrings};
 use serde::Serialize;
@@ -328,6 +328,7 @@ impl<'a> Conversation<'a> {
 }
 
 fn sequences(engine: &Arc<Engine>, prune: &PruneConfig, context: usize) -> Result<Sequences> {
-    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), history: None, live: false };
+    let options =
+        SequenceOptions { samples: 1, context, prune: prune.clone(), known: Knowledge::default(), live: false };
     Ok(Sequences::new(engine, options)?)
 }

@@ -1,0 +1,282 @@
+//! Settings of pruning: which units run, and what the choice is made from.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which units a forward pass computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Every unit.
+    Dense,
+    /// The choice is made from every token and sample of the batch: the upper bound of probing.
+    FullBatch,
+    /// Probe Pruning: the choice is made from a small probe, fused with history.
+    Pp,
+    /// Wanda for structures: one choice for all inputs, from the energy of calibrated activations.
+    WandaSp,
+    /// FLAP: one choice for all inputs, from the fluctuation of calibrated activations, with one threshold for all layers;
+    /// the mean of what is dropped is added as a bias.
+    Flap,
+    /// One choice for all inputs that a file holds.
+    Masks,
+}
+
+impl Method {
+    /// Every method, in the order of the paper's table.
+    pub const ALL: [Method; 6] =
+        [Method::Dense, Method::FullBatch, Method::WandaSp, Method::Flap, Method::Masks, Method::Pp];
+
+    /// The name used on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Dense => "dense",
+            Method::FullBatch => "full-batch",
+            Method::Pp => "pp",
+            Method::WandaSp => "wanda-sp",
+            Method::Flap => "flap",
+            Method::Masks => "masks",
+        }
+    }
+
+    /// Whether the choice is made once, before anything runs.
+    pub fn is_static(self) -> bool {
+        matches!(self, Method::WandaSp | Method::Flap | Method::Masks)
+    }
+}
+
+/// When pruning happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunePhases {
+    /// The prompt (or the evaluated batch) runs with the units its probe chose.
+    pub prefill: bool,
+    /// Generated tokens run with chosen units.
+    pub decode: bool,
+}
+
+/// Which halves of a layer are pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneBlocks {
+    /// Query heads.
+    pub attention: bool,
+    /// MLP channels.
+    pub mlp: bool,
+}
+
+impl Default for PruneBlocks {
+    fn default() -> PruneBlocks {
+        PruneBlocks { attention: true, mlp: true }
+    }
+}
+
+/// What Probe Pruning knows of earlier text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HistoryKind {
+    /// One row for every position: filled by the calibration (empty without one), then following the batches.
+    #[default]
+    Exact,
+    /// One row for a range of positions that doubles: 0, 1, 2 to 3, 4 to 7 and so on.
+    Buckets,
+    /// One row for all positions.
+    Collapsed,
+    /// None: every batch is judged by its own probe alone.
+    Off,
+}
+
+/// How the probe's statistic and the history become one.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fusion {
+    /// Each value weighs by its own size (the paper's equation 7).
+    #[default]
+    Scaled,
+    /// The probe weighs this much, in [0, 1], and the history the rest.
+    Fixed(f32),
+}
+
+/// How a unit is scored from its statistic `f` and its weights `W[:, k]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreKind {
+    /// `f sqrt(sum W^4)`, a head by the L2 norm of its channels: the paper's.
+    #[default]
+    Ppsp,
+    /// `sqrt(f) sum |W|`, a head by the sum of its channels.
+    Wanda,
+    /// `f sum W^2`, a head by the mean of its channels: FLAP's, meant for fluctuations.
+    Flap,
+}
+
+/// What of the activations is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistic {
+    /// Their squares.
+    #[default]
+    Energy,
+    /// Their squared distance from the calibrated mean: what is lost where the mean is put back.
+    Fluctuation,
+}
+
+/// Which layers are pruned how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerRatios {
+    /// All alike.
+    #[default]
+    Uniform,
+    /// As one threshold over all layers' calibrated scores has it, standardised by layer as FLAP does, at the FLOPs of
+    /// `Uniform`.
+    Threshold,
+}
+
+/// Shares of a batch that a probe runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ProbeShares {
+    /// Of the tokens, in (0, 1].
+    pub tokens: f64,
+    /// Of the samples, in (0, 1].
+    pub samples: f64,
+}
+
+/// Settings of pruning (docs of the method: arXiv 2502.15618, sections 4 and 5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PruneConfig {
+    /// Which units are computed.
+    pub method: Method,
+    /// Wished mean pruning ratio over all layers, in [0, 1).
+    pub ratio: f64,
+    /// Share of the tokens that the probe keeps, in (0, 1].
+    pub probe_tokens: f64,
+    /// Share of the samples that the probe keeps, in (0, 1].
+    pub probe_samples: f64,
+    /// The same for the probes of heads alone; `None` = as above.
+    #[serde(default)]
+    pub probe_heads: Option<ProbeShares>,
+    /// When to prune.
+    pub phases: PrunePhases,
+    /// What to prune; the ratio is that of the pruned blocks.
+    #[serde(default)]
+    pub blocks: PruneBlocks,
+    /// While decoding, the mask is chosen anew every so many tokens; 0 = never.
+    pub reprobe_every: usize,
+    /// The first layers that are never pruned.
+    pub dense_layers: usize,
+    /// Kept channels are a multiple of this.
+    pub tile: usize,
+    /// Factor of the old history in its running mean; 1 minus it weighs the batch.
+    pub ema: f32,
+    /// What Probe Pruning remembers.
+    #[serde(default)]
+    pub history: HistoryKind,
+    /// How probe and history become one.
+    #[serde(default)]
+    pub fusion: Fusion,
+    /// How units are scored.
+    #[serde(default)]
+    pub score: ScoreKind,
+    /// What of the activations is measured.
+    #[serde(default)]
+    pub statistic: Statistic,
+    /// Which layers are pruned how much.
+    #[serde(default)]
+    pub layer_ratios: LayerRatios,
+    /// Add the calibrated mean of what is dropped as a bias. FLAP always does.
+    #[serde(default)]
+    pub compensate: bool,
+    /// Keep or drop all query heads of a key/value head together.
+    #[serde(default)]
+    pub whole_groups: bool,
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        PruneConfig {
+            method: Method::Dense,
+            ratio: 0.0,
+            probe_tokens: 0.5,
+            probe_samples: 0.05,
+            probe_heads: None,
+            phases: PrunePhases { prefill: false, decode: true },
+            blocks: PruneBlocks::default(),
+            reprobe_every: 16,
+            dense_layers: 3,
+            tile: 64,
+            ema: 0.99,
+            history: HistoryKind::default(),
+            fusion: Fusion::default(),
+            score: ScoreKind::default(),
+            statistic: Statistic::default(),
+            layer_ratios: LayerRatios::default(),
+            compensate: false,
+            whole_groups: false,
+        }
+    }
+}
+
+impl PruneConfig {
+    /// Refuses values outside their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the option and the value.
+    pub fn validate(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.ratio) {
+            return Err(Error::Setting(format!("--ratio is {}; it must lie in [0, 1)", self.ratio)));
+        }
+        let of_heads = self.heads_shares();
+        for (name, value) in [
+            ("--probe-tokens", self.probe_tokens),
+            ("--probe-samples", self.probe_samples),
+            ("--probe-head-tokens", of_heads.tokens),
+            ("--probe-head-samples", of_heads.samples),
+        ] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(Error::Setting(format!("{name} is {value}; it must lie in (0, 1]")));
+            }
+        }
+        if self.tile == 0 {
+            return Err(Error::Setting("--tile is 0; it must be at least 1".into()));
+        }
+        if !(0.0..=1.0).contains(&self.ema) {
+            return Err(Error::Setting(format!("--ema is {}; it must lie in [0, 1]", self.ema)));
+        }
+        if let Fusion::Fixed(weight) = self.fusion
+            && !(0.0..=1.0).contains(&weight)
+        {
+            return Err(Error::Setting(format!("--fusion is {weight}; it must be `scaled` or lie in [0, 1]")));
+        }
+        Ok(())
+    }
+
+    /// Shares of the probes of MLP channels.
+    pub fn channels_shares(&self) -> ProbeShares {
+        ProbeShares { tokens: self.probe_tokens, samples: self.probe_samples }
+    }
+
+    /// Shares of the probes of heads.
+    pub fn heads_shares(&self) -> ProbeShares {
+        self.probe_heads.unwrap_or(self.channels_shares())
+    }
+
+    /// Whether the mean of what is dropped is put back.
+    pub fn compensates(&self) -> bool {
+        self.compensate || self.method == Method::Flap
+    }
+
+    /// Whether calibrated statistics make a difference.
+    pub fn uses_calibration(&self) -> bool {
+        self.needs_calibration() || (self.method == Method::Pp && self.history != HistoryKind::Off)
+    }
+
+    /// Whether these settings cannot be run without calibrated statistics.
+    pub fn needs_calibration(&self) -> bool {
+        let dynamic =
+            self.statistic == Statistic::Fluctuation || self.compensate || self.layer_ratios == LayerRatios::Threshold;
+        match self.method {
+            Method::Dense | Method::Masks => false,
+            Method::WandaSp | Method::Flap => true,
+            Method::FullBatch | Method::Pp => dynamic,
+        }
+    }
+}
