@@ -3,19 +3,14 @@
 //! Invariant: a text is joined and tokenised once, as a whole and with no special token added; chunks are consecutive
 //! and do not overlap. What is cut this way depends on the file and the tokenizer alone.
 
+use super::rows::DataFile;
 use crate::error::{Error, Result};
 use crate::text::{Special, Tokenizer};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
 
-/// What stands between two rows of a JSONL file.
+/// What stands between two rows.
 const ROW_SEPARATOR: &str = "\n\n";
-/// Largest file that is read, in bytes: far above what anyone scores, and an end to what a device file can pour out.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// A text and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,40 +32,24 @@ pub struct Chunks {
     pub tokens: usize,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    text: Option<serde_json::Value>,
-}
-
 impl TextData {
-    /// Reads a text: of `.jsonl` and `.ndjson` files the `text` fields of all rows, joined by a blank line; any other
-    /// file as it is. With `max_chars` only the first so many characters (Unicode scalar values) of the joined text are
-    /// kept.
+    /// Reads a text: of files of rows (see [`super::rows`]) the `text` fields, joined by a blank line; any other file as it
+    /// is. With `max_chars` only the first so many characters (Unicode scalar values) of the joined text are kept, and
+    /// rows behind them are not looked at.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::BadFile`] if it is not UTF-8, has a malformed row (with its
-    /// line number), or holds no text.
+    /// Those of [`DataFile::read`] and [`DataFile::rows`]; [`Error::BadFile`] if the file is not UTF-8, has a row without
+    /// text (with its place), or holds no text at all.
     pub fn read(path: &Path, max_chars: Option<usize>) -> Result<TextData> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::bad_file(path, format!("the file is larger than the {MAX_BYTES} bytes that are read")));
-        }
-        let sha256 = hex(&Sha256::digest(&bytes));
-        let raw = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
-            Error::bad_file(path, format!("line {line} is not UTF-8 (byte {valid} of the file)"))
-        })?;
-        let mut text = if is_jsonl(path) { join_rows(path, &raw)? } else { raw };
+        let file = DataFile::read(path)?;
+        let mut text = if file.has_rows() { join_rows(&file, max_chars)? } else { file.text()?.to_owned() };
         if let Some((end, _)) = max_chars.and_then(|limit| text.char_indices().nth(limit)) {
             text.truncate(end);
         }
         if text.trim().is_empty() {
             return Err(Error::bad_file(path, "the file holds no text"));
         }
-        Ok(TextData { path: path.to_path_buf(), sha256, text })
+        Ok(TextData { path: path.to_path_buf(), sha256: file.sha256().to_owned(), text })
     }
 
     /// The first chunks of `seq_len` tokens, at most `wanted`; fewer where the text ends before.
@@ -95,47 +74,19 @@ impl TextData {
     }
 }
 
-fn is_jsonl(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    ["jsonl", "ndjson"].iter().any(|name| extension.eq_ignore_ascii_case(name))
-}
-
-fn join_rows(path: &Path, raw: &str) -> Result<String> {
-    let mut text = String::with_capacity(raw.len());
-    let mut first = true;
-    for (index, line) in raw.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |what: String| Error::bad_file(path, format!("line {}: {what}", index + 1));
-        let row: Row = serde_json::from_str(line).map_err(|error| bad(format!("malformed JSON: {error}")))?;
-        match row.text {
-            Some(serde_json::Value::String(row)) => {
-                if !first {
-                    text.push_str(ROW_SEPARATOR);
-                }
-                text.push_str(&row);
-                first = false;
-            }
-            Some(other) => return Err(bad(format!("the field `text` is not a string but {}", kind(&other)))),
-            None => return Err(bad("the row has no field `text`".into())),
+fn join_rows(file: &DataFile, max_chars: Option<usize>) -> Result<String> {
+    let mut text = String::new();
+    let (mut rows, mut chars) = (0, 0);
+    file.rows(&mut |row| {
+        if rows > 0 {
+            text.push_str(ROW_SEPARATOR);
+            chars += ROW_SEPARATOR.len();
         }
-    }
+        let of_row = row.text("text")?;
+        text.push_str(of_row);
+        rows += 1;
+        chars += of_row.chars().count();
+        Ok(if max_chars.is_some_and(|limit| chars >= limit) { Break(()) } else { Continue(()) })
+    })?;
     Ok(text)
-}
-
-fn kind(value: &serde_json::Value) -> &'static str {
-    match value {
-        serde_json::Value::Null => "null",
-        serde_json::Value::Bool(_) => "a boolean",
-        serde_json::Value::Number(_) => "a number",
-        serde_json::Value::String(_) => "a string",
-        serde_json::Value::Array(_) => "a list",
-        serde_json::Value::Object(_) => "an object",
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
