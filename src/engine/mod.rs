@@ -17,7 +17,7 @@ mod workspace;
 
 pub use options::{SequenceOptions, Watched};
 pub use sampler::Sampler;
-pub use scorer::Scorer;
+pub use scorer::{Scorer, Target};
 pub use sequences::Sequences;
 pub use traffic::Traffic;
 

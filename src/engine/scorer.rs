@@ -12,6 +12,15 @@ use std::sync::Arc;
 /// Bytes of logits held at once.
 const LOGIT_BYTES: usize = 16 << 20;
 
+/// A token whose likelihood is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Position in the sample that predicts it: the one before its own.
+    pub position: usize,
+    /// The token.
+    pub token: u32,
+}
+
 /// Scores batches of at most a given shape.
 pub struct Scorer {
     engine: Arc<Engine>,
@@ -69,26 +78,60 @@ impl Scorer {
     /// # Errors
     /// [`Error::Setting`] for a batch larger than the scorer or an unknown id, [`Error::Device`].
     pub fn nll(&mut self, batch: &[Vec<u32>], selector: &mut dyn Selector) -> Result<Vec<Vec<f32>>> {
+        let next = |(position, &token): (usize, &u32)| Target { position, token };
+        let of = |ids: &Vec<u32>| ids.iter().skip(1).enumerate().map(next).collect();
+        let targets: Vec<Vec<Target>> = batch.iter().map(of).collect();
+        self.nll_of(batch, &targets, selector)
+    }
+
+    /// Negative log likelihoods of `targets`, `[sample][target]`, in nats. The output head runs for their positions alone;
+    /// those of a sample may repeat, and ascending ones cost least.
+    ///
+    /// # Errors
+    /// As [`Scorer::nll`], and [`Error::Setting`] for a sample without a target or a target outside its sample.
+    pub fn nll_of(
+        &mut self,
+        batch: &[Vec<u32>],
+        targets: &[Vec<Target>],
+        selector: &mut dyn Selector,
+    ) -> Result<Vec<Vec<f32>>> {
+        self.check_targets(batch, targets)?;
         let length = self.run(batch, selector)?;
-        let rows = batch.len() * length;
-        let mut targets = vec![0u32; rows];
-        for (sample, ids) in batch.iter().enumerate() {
-            targets[sample * length..][..ids.len() - 1].copy_from_slice(&ids[1..]);
-        }
+        let row = |sample: usize, target: &Target| (sample * length + target.position, target.token);
+        let of = |(sample, targets): (usize, &'_ Vec<Target>)| -> Vec<(usize, u32)> {
+            targets.iter().map(|target| row(sample, target)).collect()
+        };
+        let wanted: Vec<(usize, u32)> = targets.iter().enumerate().flat_map(of).collect();
+        let nll = self.likelihoods(&wanted)?;
+        let mut nll = nll.into_iter();
+        Ok(targets.iter().map(|targets| nll.by_ref().take(targets.len()).collect()).collect())
+    }
+
+    /// Of each `(row, token)` of the batch that has just run.
+    fn likelihoods(&self, wanted: &[(usize, u32)]) -> Result<Vec<f32>> {
         let gpu = self.engine.gpu();
-        gpu.write(&self.targets, 0, &targets)?;
-        let mut rec = gpu.record();
-        self.last_norm(&mut rec, rows)?;
-        for first in (0..rows).step_by(self.rows_at_once) {
-            let count = self.rows_at_once.min(rows - first);
-            self.head(&mut rec, first, count)?;
-            let out = (&self.targets, &self.nll);
-            cross_entropy::record(&mut rec, &self.logits, out, (first, count), self.engine.config().vocab_size)?;
-            rec.submit()?;
+        let mut all = Vec::with_capacity(wanted.len());
+        // As many at once as there is room for: targets may repeat a row.
+        for wanted in wanted.chunks(self.samples * self.length) {
+            let tokens: Vec<u32> = wanted.iter().map(|(_, token)| *token).collect();
+            gpu.write(&self.targets, 0, &tokens)?;
+            let mut rec = gpu.record();
+            let mut at = 0;
+            // Rows that follow one another are normed together; they come to lie densely.
+            for run in wanted.chunk_by(|(one, _), (next, _)| *next == one + 1) {
+                self.last_norm(&mut rec, (run[0].0, at), run.len())?;
+                at += run.len();
+            }
+            for first in (0..wanted.len()).step_by(self.rows_at_once) {
+                let count = self.rows_at_once.min(wanted.len() - first);
+                self.head(&mut rec, first, count)?;
+                let out = (&self.targets, &self.nll);
+                cross_entropy::record(&mut rec, &self.logits, out, (first, count), self.engine.config().vocab_size)?;
+                rec.submit()?;
+            }
+            all.extend(gpu.read::<f32>(&self.nll, wanted.len())?);
         }
-        let nll: Vec<f32> = gpu.read(&self.nll, rows)?;
-        let of = |(sample, ids): (usize, &Vec<u32>)| nll[sample * length..][..ids.len() - 1].to_vec();
-        Ok(batch.iter().enumerate().map(of).collect())
+        Ok(all)
     }
 
     /// Logits after the last token of every sample: `[sample][vocab]`.
@@ -99,7 +142,7 @@ impl Scorer {
         let length = self.run(batch, selector)?;
         let gpu = self.engine.gpu();
         let mut rec = gpu.record();
-        self.last_norm(&mut rec, batch.len() * length)?;
+        self.last_norm(&mut rec, (0, 0), batch.len() * length)?;
         let mut all = Vec::new();
         for (sample, ids) in batch.iter().enumerate() {
             self.head(&mut rec, sample * length + ids.len() - 1, 1)?;
@@ -135,8 +178,8 @@ impl Scorer {
             let what = format!("a batch of {} x {length} tokens for a scorer of {samples} x {longest}", batch.len());
             return Err(Error::Setting(what));
         }
-        if batch.iter().any(|ids| ids.len() < 2) {
-            return Err(Error::Setting("a sample has fewer than two tokens: there is nothing to score".into()));
+        if batch.iter().any(Vec::is_empty) {
+            return Err(Error::Setting("a sample has no token: there is nothing to run".into()));
         }
         let engine = self.engine.clone();
         let gpu = engine.gpu();
@@ -167,11 +210,31 @@ impl Scorer {
         Ok(length)
     }
 
-    fn last_norm(&self, rec: &mut crate::gpu::Recorder<'_>, rows: usize) -> Result<()> {
+    fn check_targets(&self, batch: &[Vec<u32>], targets: &[Vec<Target>]) -> Result<()> {
+        if batch.len() != targets.len() {
+            let what = format!("targets of {} samples for a batch of {}", targets.len(), batch.len());
+            return Err(Error::Setting(what));
+        }
+        for (ids, targets) in batch.iter().zip(targets) {
+            if targets.is_empty() {
+                return Err(Error::Setting("a sample has no token to score: it needs two at least".into()));
+            }
+            if let Some(target) = targets.iter().find(|target| target.position >= ids.len()) {
+                let (position, length) = (target.position, ids.len());
+                return Err(Error::Setting(format!("a target at position {position} of a sample of {length} tokens")));
+            }
+            self.engine.check_ids(&targets.iter().map(|target| target.token).collect::<Vec<u32>>())?;
+        }
+        Ok(())
+    }
+
+    /// The last norm of `rows` rows, from row `from` of the residual stream to row `to` of the normed state.
+    fn last_norm(&self, rec: &mut crate::gpu::Recorder<'_>, (from, to): (usize, usize), rows: usize) -> Result<()> {
         let (model, config) = (&self.engine.model, self.engine.config());
         let shape = (rows, config.hidden_size, config.rms_norm_eps);
-        let x = Rows::from(&self.work.residual);
-        rms_norm::record(rec, x, &model.output_norm, (&self.normed).into(), &self.work.norms, shape)
+        let x = Rows { buffer: &self.work.residual, first: from as u32 };
+        let y = Rows { buffer: &self.normed, first: to as u32 };
+        rms_norm::record(rec, x, &model.output_norm, y, &self.work.norms, shape)
     }
 
     fn head(&self, rec: &mut crate::gpu::Recorder<'_>, first: usize, rows: usize) -> Result<()> {
