@@ -10,6 +10,8 @@ mod bad_input;
 mod chat;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/tasks.rs"]
+mod tasks;
 #[path = "cli/window.rs"]
 mod window;
 

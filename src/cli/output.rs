@@ -59,7 +59,7 @@ impl JsonSink {
         match self {
             JsonSink::None => {}
             JsonSink::Stdout => print(&text)?,
-            JsonSink::File(path) => fs::write(path, text).map_err(Error::io("write", path))?,
+            JsonSink::File(path) => write_whole(path, &text)?,
         }
         Ok(())
     }
@@ -74,6 +74,26 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
         }
         Err(error) => Err(Error::io("write", path)(error)),
     }
+}
+
+/// Writes a file that is either whole or not there: beside it first, then under its name. What is no regular file, such as
+/// a pipe, is written as it is.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return fs::write(path, text).map_err(Error::io("write", path));
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    let part = PathBuf::from(name);
+    let written = fs::File::create(&part).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| fs::rename(&part, path)) {
+        let _ = fs::remove_file(&part);
+        return Err(Error::io("write", path)(error));
+    }
+    Ok(())
 }
 
 /// Writes to stdout at once; unlike `print!`, a closed pipe is an error and no panic.
@@ -119,6 +139,20 @@ mod tests {
         assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
         assert!(check_writable(&dir.path().join("missing/file")).is_err());
         assert!(check_writable(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.json");
+        fs::write(&path, "old").unwrap();
+        write_whole(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing stays beside it");
+        // Where the part cannot be made, the file keeps its content.
+        fs::create_dir(dir.path().join("out.json.part")).unwrap();
+        assert!(matches!(write_whole(&path, "newer"), Err(Error::Io { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 
     #[test]

@@ -119,8 +119,11 @@ fn check_memory(needed: u64, available: Option<u64>, adapter: &str) -> Result<()
     }
 }
 
-/// Rows of a pass are a grid dimension, and WebGPU allows 65,535.
-fn check_rows(samples: usize, length: usize) -> Result<()> {
+/// Refuses a batch that no pass can run: its rows are a grid dimension, and WebGPU allows 65,535.
+///
+/// # Errors
+/// [`Error::Setting`] with the numbers.
+pub fn check_rows(samples: usize, length: usize) -> Result<()> {
     match samples.checked_mul(length) {
         Some(0) => Err(Error::Setting("there is nothing to run: the batch has no token".into())),
         Some(rows) if rows <= 65_535 => Ok(()),

@@ -79,8 +79,13 @@ fn likelihoods_are_those_of_each_answer_on_its_own() {
     let questions = Questions::new(&data, &tokenizer, CONTEXT).unwrap();
     assert_eq!((questions.len(), questions.answers(), questions.truncated), (5, 10, 2));
     assert_eq!(questions.longest(), CONTEXT);
-    let options =
-        SequenceOptions { samples: 1, context: CONTEXT + 1, prune: Default::default(), history: None, live: false };
+    let options = SequenceOptions {
+        samples: 1,
+        context: CONTEXT + 1,
+        prune: Default::default(),
+        known: Default::default(),
+        live: false,
+    };
     let mut sequences = Sequences::new(&engine, options).unwrap();
     let mut want = Vec::new();
     for choice in data.items.iter().flat_map(|item| &item.choices) {

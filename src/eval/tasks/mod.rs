@@ -3,8 +3,8 @@
 //!
 //! - [`TaskData`] is a file of rows, rendered: every answer a context and an ending ([`Item`]);
 //! - [`Questions`] are their tokens, as [`Request`]s to run: the smallest pieces of work, in batches of any size;
-//! - [`score_batch`] runs some requests under any method;
-//! - [`Questions::outcome`] makes accuracies of the likelihoods.
+//! - [`score`] runs a batch of requests under a method, [`score_batch`] under any selector, [`run`] all of them;
+//! - [`Questions::outcome`] makes accuracies of the likelihoods, [`TaskReport`] is their record.
 //!
 //! Invariants: what is asked depends on the file, the tokenizer and the settings alone, not on what else is scored or in
 //! which order; prompts, cuts into tokens and metrics are lm-eval's (0.4.13), held by `tests/tasks.rs` against its own
@@ -14,11 +14,15 @@ mod data;
 mod item;
 mod outcome;
 mod questions;
+mod report;
+mod run;
 
 pub use data::{FewShot, TaskData};
 pub use item::{Choice, Item};
 pub use outcome::{Accuracy, Prediction, TaskOutcome};
 pub use questions::{Ending, Questions, Request, Scored, score_batch};
+pub use report::{Circumstances, PROTOCOL, PredictionLine, TaskReport, means};
+pub use run::{Batch, TaskOptions, TaskRun, run, score};
 
 use crate::error::Error;
 use serde::{Deserialize, Serialize};

@@ -1,15 +1,16 @@
-//! `secateur eval`: quality on data.
+//! `secateur eval perplexity`: how well a text is predicted.
 
-use super::answer::removed;
-use super::knowledge::KnowledgeOptions;
-use super::load::{Loaded, Opened};
-use super::options::{ModelOptions, PruneOptions};
-use super::output::{JsonOption, check_writable, note, print};
-use super::progress::{Unit, bar};
+use super::{positive, remark};
+use crate::cli::answer::removed;
+use crate::cli::knowledge::KnowledgeOptions;
+use crate::cli::load::{Loaded, Opened};
+use crate::cli::options::{ModelOptions, PruneOptions};
+use crate::cli::output::{JsonOption, check_writable, note, print};
+use crate::cli::progress::{Unit, bar};
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::ProgressBar;
-use secateur::config::{HistoryKind, Method, ModelConfig, PruneConfig};
+use secateur::config::{Method, ModelConfig};
 use secateur::eval::data::TextData;
 use secateur::eval::perplexity::{self, Observer, Outcome, PerplexityOptions};
 use secateur::eval::report::{Circumstances, PerplexityReport};
@@ -17,20 +18,11 @@ use secateur::prune::masks_file::{FORMAT, MasksHeader, MasksWriter};
 use secateur::prune::{Plan, ProbeTrace};
 use std::path::PathBuf;
 
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum EvalCommand {
-    /// Perplexity of a text, dense or pruned
-    ///
-    /// The text is joined, tokenised once with no special token added, and cut into consecutive chunks; every token of
-    /// a chunk but its first is scored. Runs dense unless --ratio or --method is given.
-    Perplexity(PerplexityArgs),
-}
-
 /// Arguments of `secateur eval perplexity`.
 #[derive(Debug, Args)]
 pub struct PerplexityArgs {
-    /// The text: any UTF-8 file, or .jsonl with a field `text` (rows are joined by a blank line)
+    /// The text: any UTF-8 file, or rows with a field `text`, which are joined by a blank line (.jsonl, .json or .parquet);
+    /// each may be packed (.gz)
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Use only the first N characters of the text
@@ -61,21 +53,8 @@ pub struct PerplexityArgs {
     json: JsonOption,
 }
 
-/// Runs an evaluation.
-pub fn run(command: &EvalCommand) -> Result<()> {
-    match command {
-        EvalCommand::Perplexity(args) => run_perplexity(args),
-    }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("a whole number from 1 on".into()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
+/// Scores a text.
+pub fn run(args: &PerplexityArgs) -> Result<()> {
     let options =
         PerplexityOptions { seq_len: args.seq_len, batch: args.batch, prune: args.prune.batch_config(Method::Dense)? };
     let json = args.json.open()?;
@@ -124,17 +103,6 @@ fn run_perplexity(args: &PerplexityArgs) -> Result<()> {
         print(&describe(&report, &outcome, &loaded))?;
     }
     json.write(&report)
-}
-
-/// Says what Probe Pruning remembers, where that is not what a reader would expect.
-fn remark(knowledge: &KnowledgeOptions, prune: &PruneConfig) {
-    if prune.method != Method::Pp || knowledge.calibration.is_some() {
-        return;
-    }
-    note(match prune.history {
-        HistoryKind::Off => "Probe Pruning runs without history",
-        _ => "no --calibration: Probe Pruning starts without history, which then follows the batches",
-    });
 }
 
 fn header(model: &ModelConfig, options: &PerplexityOptions, (model_sha256, data_sha256): (&str, &str)) -> MasksHeader {

@@ -1,0 +1,52 @@
+//! `secateur eval`: quality on data.
+
+mod perplexity;
+mod tasks;
+
+use super::knowledge::KnowledgeOptions;
+use super::output::note;
+use anyhow::Result;
+use clap::Subcommand;
+use secateur::config::{HistoryKind, Method, PruneConfig};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// Perplexity of a text, dense or pruned
+    ///
+    /// The text is joined, tokenised once with no special token added, and cut into consecutive chunks; every token of
+    /// a chunk but its first is scored. Runs dense unless --ratio or --method is given.
+    Perplexity(perplexity::PerplexityArgs),
+    /// Accuracy on questions with given answers, dense or pruned
+    ///
+    /// BoolQ, PIQA, HellaSwag, WinoGrande, ARC and OpenBookQA, with the prompts, cuts and metrics of EleutherAI's
+    /// lm-evaluation-harness. The answer that the model finds likeliest is its answer: `acc` takes the log likelihood of
+    /// the whole answer, `acc_norm` that by character. Runs dense unless --ratio or --method is given.
+    Tasks(tasks::TasksArgs),
+}
+
+/// Runs an evaluation.
+pub fn run(command: &EvalCommand) -> Result<()> {
+    match command {
+        EvalCommand::Perplexity(args) => perplexity::run(args),
+        EvalCommand::Tasks(args) => tasks::run(args),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 on".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Says what Probe Pruning remembers, where that is not what a reader would expect.
+fn remark(knowledge: &KnowledgeOptions, prune: &PruneConfig) {
+    if prune.method != Method::Pp || knowledge.calibration.is_some() {
+        return;
+    }
+    note(match prune.history {
+        HistoryKind::Off => "Probe Pruning runs without history",
+        _ => "no --calibration: Probe Pruning starts without history, which then follows the batches",
+    });
+}
