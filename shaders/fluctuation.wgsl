@@ -1,6 +1,6 @@
 // FLAP's running statistics of a channel, one sample after another: with sample number n (from 1) the mean becomes
 // ((n - 1) mean + mean of the sample) / n, and the fluctuation, from the second sample on,
-// (n - 2) / (n - 1) fluctuation + (sum over the sample's tokens of (x - mean)^2) / n.
+// (n - 2) / (n - 1) fluctuation + (sum over the sample's tokens of (x - mean) (x - mean before the sample)) / n.
 struct Params {
     samples: u32, // in x
     length: u32,  // tokens of a sample
@@ -29,14 +29,15 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
             sum += x[(row + t) * p.stride + c];
         }
         let n = f32(p.before + b + 1u);
+        let old = m;
         m += (sum / f32(p.length) - m) / n;
         if n > 1.5 {
-            var squares = 0.0;
+            var products = 0.0;
             for (var t = 0u; t < p.length; t++) {
-                let v = x[(row + t) * p.stride + c] - m;
-                squares += v * v;
+                let v = x[(row + t) * p.stride + c];
+                products += (v - m) * (v - old);
             }
-            f = f * ((n - 2.0) / (n - 1.0)) + squares / n;
+            f = f * ((n - 2.0) / (n - 1.0)) + products / n;
         }
     }
     mean[c] = m;

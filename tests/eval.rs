@@ -118,9 +118,11 @@ fn chunks_are_consecutive_pieces_of_one_tokenisation() {
 /// The sum by hand: one token after the other through the cache, the softmax in 64 bits.
 fn naive_nll(engine: &Arc<Engine>, data: &[Vec<u32>]) -> f64 {
     let prune = PruneConfig::default();
-    let mut sequences =
-        Sequences::new(engine, SequenceOptions { samples: 1, context: LENGTH, prune, history: None, live: false })
-            .unwrap();
+    let mut sequences = Sequences::new(
+        engine,
+        SequenceOptions { samples: 1, context: LENGTH, prune, known: Knowledge::default(), live: false },
+    )
+    .unwrap();
     let mut losses = Vec::new();
     for chunk in data {
         sequences.clear().unwrap();

@@ -16,7 +16,7 @@ use secateur::config::RopeScaling;
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{GpuOptions, Tier};
 use secateur::model::{ModelFiles, TensorType};
-use secateur::prune::Dense;
+use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
 
 const KINDS: [TensorType; 6] =
@@ -32,8 +32,11 @@ const LLAMA3: RopeScaling = RopeScaling::Llama3 {
 
 /// Dense sequences with room for `context` tokens each.
 fn sequences(engine: &Arc<Engine>, samples: usize, context: usize) -> Sequences {
-    Sequences::new(engine, SequenceOptions { samples, context, prune: Default::default(), history: None, live: false })
-        .unwrap()
+    Sequences::new(
+        engine,
+        SequenceOptions { samples, context, prune: Default::default(), known: Knowledge::default(), live: false },
+    )
+    .unwrap()
 }
 
 /// A padded batch through the scorer, a prompt and an answer through sequences: states after the last layer at every

@@ -7,14 +7,19 @@
 //! logit is a sum of 576 products of magnitude up to 30, so eps * sqrt(576) * 30 = 9e-5 is what reordering may cost, times
 //! two for the state's own error: 2e-4.
 
+#[path = "common/calibrations.rs"]
+mod calibrations;
+#[path = "golden/statics.rs"]
+mod statics;
+
 use secateur::Result;
-use secateur::config::{Method, PruneConfig, PrunePhases};
+use secateur::config::{HistoryKind, Method, PruneConfig, PrunePhases};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{Buffer, Gpu, GpuOptions, Recorder};
 use secateur::kernels::{Rows, rms_norm};
 use secateur::model::{LayerTensor, ModelFiles, TensorRole, pull};
 use secateur::prune::{
-    Block, Calibrating, Dense, History, LayerMasks, Mask, Plan, ProbeSize, ProbeTrace, Probing, Selector,
+    Block, Calibration, Dense, Frozen, Half, History, Knowledge, LayerMasks, Mask, Plan, ProbeTrace, Selector,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -243,21 +248,36 @@ fn pp(ratio: f64) -> PruneConfig {
     PruneConfig { method: Method::Pp, ratio, ..PruneConfig::default() }
 }
 
-fn calibrated(shared: &Shared) -> Arc<History> {
-    let history = History::empty(shared.engine.gpu(), shared.engine.config(), Some(LENGTH)).expect("room");
-    let history = Arc::new(history);
-    let samples = shared.golden.samples("calib_ids");
-    let mut scorer = Scorer::new(&shared.engine, SAMPLES, LENGTH).expect("room");
-    for batch in samples.chunks(SAMPLES) {
-        scorer.observe(batch, &mut Calibrating::new(&history, samples.len(), LENGTH)).expect("a pass");
-    }
-    history
+/// Statistics of the golden calibration samples.
+fn calibration(shared: &Shared) -> Arc<Calibration> {
+    static MEASURED: OnceLock<Arc<Calibration>> = OnceLock::new();
+    let measured = || {
+        let samples = shared.golden.samples("calib_ids");
+        Arc::new(calibrations::measured(&shared.engine, &samples, SAMPLES, HistoryKind::Exact))
+    };
+    MEASURED.get_or_init(measured).clone()
 }
 
-/// Sums over positions of a history's rows.
-fn summed(shared: &Shared, rows: &Buffer, width: usize) -> Vec<f32> {
-    let all: Vec<f32> = shared.engine.gpu().read(rows, LENGTH * width).expect("a history");
-    (0..width).map(|c| all.iter().skip(c).step_by(width).sum()).collect()
+fn calibrated(shared: &Shared) -> Knowledge {
+    calibrations::known(&calibration(shared))
+}
+
+/// Holds sums over positions of a history's rows against the golden ones.
+fn assert_history(shared: &Shared, history: &History, [heads, channels]: [&str; 2]) {
+    let (gpu, config) = (shared.engine.gpu(), shared.engine.config());
+    for (half, name) in [(Half::Attention, heads), (Half::Mlp, channels)] {
+        let (width, golden) = (half.width(config), shared.golden.floats(name));
+        for layer in FIRST..LAYERS {
+            let all: Vec<f32> = gpu.read(history.values(layer, half), LENGTH * width).expect("a history");
+            let sums: Vec<f32> = (0..width).map(|c| all.iter().skip(c).step_by(width).sum()).collect();
+            assert_relative(
+                &format!("{name} of layer {layer}"),
+                &sums,
+                &golden[(layer - FIRST) * width..][..width],
+                5e-5,
+            );
+        }
+    }
 }
 
 fn assert_choices(shared: &Shared, name: &str, traces: &[[Option<ProbeTrace>; 2]]) {
@@ -290,42 +310,26 @@ fn assert_choices(shared: &Shared, name: &str, traces: &[[Option<ProbeTrace>; 2]
 fn probe_pruning_agrees() {
     let (shared, _turn) = shared();
     let (engine, golden) = (&shared.engine, &shared.golden);
-    let (gpu, config) = (engine.gpu(), engine.config());
     let batch = golden.samples("eval_ids");
     let mut scorer = Scorer::new(engine, SAMPLES, LENGTH).expect("room");
     for (name, ratio, with_history) in [("pp40", 0.4, true), ("pp20", 0.2, true), ("pp40_nohist", 0.4, false)] {
-        let history = with_history.then(|| calibrated(shared));
+        let history = if with_history { HistoryKind::Exact } else { HistoryKind::Off };
+        let prune = PruneConfig { history, ..pp(ratio) };
+        let mut chooser = engine.chooser(&prune, &calibrated(shared), LENGTH).expect("room");
+        let history = chooser.history().cloned();
+        assert_eq!(history.is_some(), with_history);
         if name == "pp40" {
-            let history = history.as_ref().expect("a history");
-            let sums = [golden.floats("hist.attn_sum"), golden.floats("hist.mlp_sum")];
-            for layer in FIRST..LAYERS {
-                let (heads, channels) = (&history.heads[layer], &history.channels[layer]);
-                let row = layer - FIRST;
-                assert_relative("attention history", &summed(shared, heads, 576), &sums[0][row * 576..][..576], 5e-5);
-                assert_relative("mlp history", &summed(shared, channels, 1536), &sums[1][row * 1536..][..1536], 5e-5);
-            }
+            assert_history(shared, history.as_ref().expect("a history"), ["hist.attn_sum", "hist.mlp_sum"]);
         }
-        let prune = pp(ratio);
-        let size = ProbeSize::new(&prune, SAMPLES, LENGTH);
-        let plan = Plan::new(config, &prune);
-        let shape = (SAMPLES, LENGTH);
-        let mut probing =
-            Probing::new(gpu, config, &plan, size, shape, history.clone(), Some(prune.ema)).expect("room");
-        let mut noting = Noting::new(gpu, config.hidden_size, &mut probing);
+        let probing = chooser.prepare(SAMPLES, LENGTH).expect("room");
+        let mut noting = Noting::new(engine.gpu(), engine.config().hidden_size, probing);
         let nll = scorer.nll(&batch, &mut noting).expect("a pass");
         assert_residuals(shared, name, &scorer, &noting);
         assert_likelihoods(shared, name, &nll, 5e-3);
-        assert_choices(shared, name, &probing.trace(gpu).expect("a trace"));
+        assert_choices(shared, name, &chooser.trace().expect("a trace").expect("probes"));
         if name == "pp40" {
-            let history = history.as_ref().expect("a history");
-            let after = [golden.floats("pp40.attn_hist_after_sum"), golden.floats("pp40.mlp_hist_after_sum")];
-            for layer in FIRST..LAYERS {
-                let row = layer - FIRST;
-                let heads = summed(shared, &history.heads[layer], 576);
-                assert_relative("attention history after", &heads, &after[0][row * 576..][..576], 5e-5);
-                let channels = summed(shared, &history.channels[layer], 1536);
-                assert_relative("mlp history after", &channels, &after[1][row * 1536..][..1536], 5e-5);
-            }
+            let names = ["pp40.attn_hist_after_sum", "pp40.mlp_hist_after_sum"];
+            assert_history(shared, history.as_ref().expect("a history"), names);
         }
     }
 }
@@ -343,11 +347,12 @@ fn given_masks_separate_execution_from_choice() {
         head_mask.as_ref().expect("pruned").set(gpu, &heads[row * 6..][..6], group).expect("a mask");
         channel_mask.as_ref().expect("pruned").set(gpu, &channels[row * 896..][..896], group).expect("a mask");
     }
+    let mut frozen = Frozen { masks: &masks, compensation: None };
     let mut scorer = Scorer::new(engine, SAMPLES, LENGTH).expect("room");
     let batch = golden.samples("eval_ids");
-    let nll = scorer.nll(&batch, &mut secateur::prune::Frozen(&masks)).expect("a pass");
+    let nll = scorer.nll(&batch, &mut frozen).expect("a pass");
     assert_likelihoods(shared, "pp40", &nll, 1e-3);
-    let logits = scorer.last_logits(&batch, &mut secateur::prune::Frozen(&masks)).expect("a pass");
+    let logits = scorer.last_logits(&batch, &mut frozen).expect("a pass");
     assert_last_logits(shared, "pp40", &logits);
 }
 
@@ -369,8 +374,8 @@ fn continuation(sequences: &mut Sequences, ids: &[u32]) -> Vec<f64> {
     nll
 }
 
-fn sequences(shared: &Shared, prune: PruneConfig, history: Option<Arc<History>>) -> Sequences {
-    let options = SequenceOptions { samples: 1, context: 128, prune, history, live: false };
+fn sequences(shared: &Shared, prune: PruneConfig, known: Knowledge) -> Sequences {
+    let options = SequenceOptions { samples: 1, context: 128, prune, known, live: false };
     Sequences::new(&shared.engine, options).expect("room")
 }
 
@@ -379,7 +384,7 @@ fn a_chat_with_masks_of_its_pruned_prefill_agrees() {
     let (shared, _turn) = shared();
     let golden = &shared.golden;
     let prune = PruneConfig { phases: PrunePhases { prefill: true, decode: true }, reprobe_every: 0, ..pp(0.4) };
-    let mut sequences = sequences(shared, prune, Some(calibrated(shared)));
+    let mut sequences = sequences(shared, prune, calibrated(shared));
     let before = shared.engine.gpu().readbacks();
     let nll = continuation(&mut sequences, &golden.indices("chat40.ids"));
     assert_eq!(shared.engine.gpu().readbacks() - before, 33, "one read-back a pass, of the logits");
@@ -401,7 +406,7 @@ fn a_chat_with_masks_of_its_pruned_prefill_agrees() {
 #[test]
 fn a_dense_chat_agrees() {
     let (shared, _turn) = shared();
-    let mut sequences = sequences(shared, PruneConfig::default(), None);
+    let mut sequences = sequences(shared, PruneConfig::default(), Knowledge::default());
     let nll = continuation(&mut sequences, &shared.golden.indices("chat40.ids"));
     let (got, want) = (perplexity(nll), shared.golden.perplexity("chat_dense"));
     assert!((got / want - 1.0).abs() < 1e-3, "perplexity {got}, golden {want}");

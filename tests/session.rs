@@ -165,6 +165,7 @@ fn pruned(ratio: f64) -> PruneConfig {
 #[test]
 fn a_greedy_answer_is_the_engines_own() {
     use secateur::engine::{SequenceOptions, Sequences};
+    use secateur::prune::Knowledge;
     use secateur::text::{ChatTemplate, Tokenizer};
     let mut bench = Bench::new();
     let found = bench.answer(request(1, &["Hello there"], dense()));
@@ -175,7 +176,8 @@ fn a_greedy_answer_is_the_engines_own() {
     let prompt = template.prompt(&tokenizer, &messages(&["Hello there"]), true).unwrap();
     let ids = tokenizer.encode_prompt(&prompt).unwrap();
     let engine = common::device::load(&common::device::gpu(), &files);
-    let options = SequenceOptions { samples: 1, context: 512, prune: dense(), history: None, live: false };
+    let options =
+        SequenceOptions { samples: 1, context: 512, prune: dense(), known: Knowledge::default(), live: false };
     let mut sequences = Sequences::new(&engine, options).unwrap();
     let best =
         |logits: &[f32]| (0..logits.len() as u32).max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]));

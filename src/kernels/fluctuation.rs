@@ -40,10 +40,11 @@ pub fn twin(x: &[f32], length: usize, width: usize) -> (Vec<f32>, Vec<f32>) {
         let n = index as f64;
         for c in 0..width {
             let column: Vec<f64> = sample.iter().skip(c).step_by(width).map(|&x| f64::from(x)).collect();
-            mean[c] = (n * mean[c] + column.iter().sum::<f64>() / length as f64) / (n + 1.0);
+            let old = mean[c];
+            mean[c] = (n * old + column.iter().sum::<f64>() / length as f64) / (n + 1.0);
             if index > 0 {
-                let squares: f64 = column.iter().map(|x| (x - mean[c]).powi(2)).sum();
-                fluctuation[c] = fluctuation[c] * (n - 1.0) / n + squares / (n + 1.0);
+                let products: f64 = column.iter().map(|x| (x - mean[c]) * (x - old)).sum();
+                fluctuation[c] = fluctuation[c] * (n - 1.0) / n + products / (n + 1.0);
             }
         }
     }

@@ -5,7 +5,7 @@ use super::powers::Powers;
 use super::thresholds::{self, Scores};
 use super::units::{LayerUnits, Origin, UnitSets, Units};
 use super::{Calibration, Compensation, Half, Knowledge, LayerMasks, LayerPlan, Means, Plan};
-use crate::config::{LayerRatios, Method, PruneConfig, ScoreKind, Statistic};
+use crate::config::{LayerRatios, Method, ModelConfig, PruneConfig, ScoreKind, Statistic};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::HistoryRows;
@@ -25,7 +25,7 @@ pub fn choose(gpu: &Gpu, model: &ModelWeights, prune: &PruneConfig, calibration:
     };
     let uniform = Plan::new(config, prune);
     let counts = match prune.method {
-        Method::Flap => flap_counts(prune, &uniform, &scores, thresholds::head_weight(config)),
+        Method::Flap => flap_counts(config, prune, &uniform, &scores),
         _ => uniform.layers.clone(),
     };
     let layers = scores
@@ -57,8 +57,10 @@ pub fn planned(gpu: &Gpu, model: &ModelWeights, prune: &PruneConfig, known: &Kno
     }
 }
 
-/// FLAP's: what lies above the threshold, at least one unit of each kind; channels fill up their tile.
-fn flap_counts(prune: &PruneConfig, uniform: &Plan, scores: &Scores, head_weight: f64) -> Vec<LayerPlan> {
+/// FLAP's: what lies above the threshold, at least one unit of each kind; channels fill up their tile, heads their group.
+fn flap_counts(config: &ModelConfig, prune: &PruneConfig, uniform: &Plan, scores: &Scores) -> Vec<LayerPlan> {
+    let group = thresholds::group(config, prune);
+    let head_weight = thresholds::head_weight(config, group);
     let threshold = thresholds::threshold(scores, head_weight, 1.0 - uniform.layer_ratio);
     let full = uniform.full();
     let count = |scores: &[f64], all: usize, tile: usize| match scores.is_empty() {
@@ -66,7 +68,7 @@ fn flap_counts(prune: &PruneConfig, uniform: &Plan, scores: &Scores, head_weight
         false => scores.iter().filter(|&&score| score > threshold).count().max(1).next_multiple_of(tile).min(all),
     };
     let layer = |[heads, channels]: &[Vec<f64>; 2]| LayerPlan {
-        heads: count(heads, full.heads, 1),
+        heads: count(heads, full.heads, group),
         channels: count(channels, full.channels, prune.tile),
     };
     scores.iter().map(layer).collect()

@@ -19,10 +19,11 @@ pub(super) fn standardised(channels: &[f64], unit: usize) -> Vec<f64> {
     standard.chunks_exact(unit).map(|unit| unit.iter().sum::<f64>() / unit.len() as f64).collect()
 }
 
-/// FLOPs of a query head in those of an MLP channel, per token: its rows of q and o, and its share of k and v.
-pub(super) fn head_weight(model: &ModelConfig) -> f64 {
-    let shared = 1.0 / model.group_size() as f64;
-    (2.0 + 2.0 * shared) * model.head_dim as f64 / 3.0
+/// FLOPs that a dropped query head saves, in those of an MLP channel, per token: its rows of q and o, and its share of k and v where
+/// those go with it. `group` heads are dropped together.
+pub(super) fn head_weight(model: &ModelConfig, group: usize) -> f64 {
+    let keys_and_values = if group == model.group_size() { 2.0 / group as f64 } else { 0.0 };
+    (2.0 + keys_and_values) * model.head_dim as f64 / 3.0
 }
 
 /// The scores from which on units are kept so that the kept ones have `share` of the FLOPs of all. FLAP's rule: of all scores
@@ -47,17 +48,22 @@ pub(super) fn threshold(scores: &Scores, head_weight: f64, share: f64) -> f64 {
     nearest.1
 }
 
+/// Query heads that go together.
+pub(super) fn group(model: &ModelConfig, prune: &PruneConfig) -> usize {
+    if prune.whole_groups { model.group_size() } else { 1 }
+}
+
 /// Counts by layer that a threshold gives at the FLOPs of `uniform`, of which every layer keeps at least a unit of each kind;
 /// channels come in tiles.
 pub(super) fn plan(model: &ModelConfig, prune: &PruneConfig, uniform: &Plan, scores: &Scores) -> Plan {
-    let weight = head_weight(model);
+    let group = group(model, prune);
+    let weight = head_weight(model, group);
     let cost = |counts: &LayerPlan, scored: &[Vec<f64>; 2]| {
         let heads = if scored[0].is_empty() { 0.0 } else { counts.heads as f64 * weight };
         heads + if scored[1].is_empty() { 0.0 } else { counts.channels as f64 }
     };
     let full = uniform.full();
     let wanted: f64 = uniform.layers.iter().zip(scores).map(|(counts, scored)| cost(counts, scored)).sum();
-    let group = if prune.whole_groups { model.group_size() } else { 1 };
     let counts_at = |share: f64| -> Vec<LayerPlan> {
         let threshold = threshold(scores, weight, share);
         let above = |half: &[f64]| half.iter().filter(|&&score| score > threshold).count();

@@ -2,6 +2,7 @@
 // Each binary compiles all of it and uses a part.
 #![allow(dead_code)]
 
+pub mod calibrations;
 pub mod device;
 pub mod gguf_writer;
 pub mod quantise;

@@ -9,7 +9,7 @@ use secateur::engine::{Engine, Scorer};
 use secateur::format::{Layout, WeightFormat, rows_per_shard};
 use secateur::gpu::{Gpu, GpuOptions};
 use secateur::model::TensorType;
-use secateur::prune::Dense;
+use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
 
 fn spec(kind: TensorType) -> TinySpec {
@@ -105,7 +105,7 @@ fn a_row_that_no_binding_holds_is_refused_with_its_numbers() {
             samples: 1,
             context: 500,
             prune: Default::default(),
-            history: None,
+            known: Knowledge::default(),
             live: false,
         },
     );

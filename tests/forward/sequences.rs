@@ -9,7 +9,7 @@ use secateur::Error;
 use secateur::config::ModelConfig;
 use secateur::engine::{Engine, Scorer, Sequences};
 use secateur::model::TensorType;
-use secateur::prune::Dense;
+use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
 
 fn model(seed: u64) -> (Arc<Engine>, crate::common::reference::Reference) {
@@ -223,7 +223,7 @@ fn wrong_requests_are_refused_by_name() {
     refused(Scorer::new(&engine, 200, 400).map(|_| Vec::new()), &["200 x 400", "65535"]);
     let options = |context: usize| {
         let prune = Default::default();
-        secateur::engine::SequenceOptions { samples: 1, context, prune, history: None, live: false }
+        secateur::engine::SequenceOptions { samples: 1, context, prune, known: Knowledge::default(), live: false }
     };
     for context in [0, 513] {
         refused(

@@ -190,7 +190,13 @@ fn a_cleared_conversation_is_a_new_one() {
     let spec = model(0, 95);
     let (engine, _) = tiny(&spec);
     for prune in [decode(0.4, 3), both(0.4, 3)] {
-        let options = || SequenceOptions { samples: 1, context: 60, prune: prune.clone(), history: None, live: false };
+        let options = || SequenceOptions {
+            samples: 1,
+            context: 60,
+            prune: prune.clone(),
+            known: Knowledge::default(),
+            live: false,
+        };
         let run = |sequence: &mut Sequences| {
             let mut random = Random(17);
             let mut all = sequence.prefill(&[random.ids(11, spec.vocab)]).unwrap();
@@ -211,7 +217,8 @@ fn a_cleared_conversation_is_a_new_one() {
 #[test]
 fn tokens_before_any_prompt_run_dense() {
     let (engine, reference) = tiny(&model(0, 96));
-    let options = SequenceOptions { samples: 1, context: 60, prune: decode(0.4, 3), history: None, live: false };
+    let options =
+        SequenceOptions { samples: 1, context: 60, prune: decode(0.4, 3), known: Knowledge::default(), live: false };
     let mut sequence = Sequences::new(&engine, options).unwrap();
     let ids = Random(18).ids(9, 288);
     let run = reference.run_batch(std::slice::from_ref(&ids), &mut Masks::new());

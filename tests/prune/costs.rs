@@ -58,7 +58,13 @@ fn operations_are_two_a_multiply_add() {
         let config = engine.config();
         for (prefill, every) in [(false, 4), (true, 4), (true, 0), (false, 0)] {
             let prune = PruneConfig { phases: phases(prefill, true), reprobe_every: every, ..settings(0.4, 1, 8) };
-            let options = SequenceOptions { samples: 1, context: 64, prune: prune.clone(), history: None, live: false };
+            let options = SequenceOptions {
+                samples: 1,
+                context: 64,
+                prune: prune.clone(),
+                known: Knowledge::default(),
+                live: false,
+            };
             let mut sequence = Sequences::new(&engine, options).unwrap();
             let (dense, pruned) = (Plan::dense(config), Plan::new(config, &prune));
             assert_eq!(sequence.plan(), &pruned);
@@ -96,7 +102,8 @@ fn operations_of_sequences_side_by_side() {
     let (engine, _) = tiny(&model(0, 5));
     let config = engine.config();
     let prune = PruneConfig { phases: phases(true, true), reprobe_every: 0, probe_samples: 0.5, ..settings(0.4, 1, 8) };
-    let options = SequenceOptions { samples: 3, context: 64, prune: prune.clone(), history: None, live: false };
+    let options =
+        SequenceOptions { samples: 3, context: 64, prune: prune.clone(), known: Knowledge::default(), live: false };
     let mut sequences = Sequences::new(&engine, options).unwrap();
     let mut random = Random(1);
     sequences.prefill(&random.batch(&[12, 4, 7], 288)).unwrap();
@@ -130,7 +137,7 @@ fn one_read_back_a_pass() {
         }
         for phases in [phases(true, true), phases(false, true), phases(true, false)] {
             let prune = PruneConfig { phases, reprobe_every: 3, ..prune.clone() };
-            let options = SequenceOptions { samples: 1, context: 100, prune, history: None, live: false };
+            let options = SequenceOptions { samples: 1, context: 100, prune, known: Knowledge::default(), live: false };
             let mut sequence = Sequences::new(&engine, options).unwrap();
             let mut before = gpu.readbacks();
             for call in 0..12 {

@@ -171,7 +171,8 @@ fn a_ratio_of_zero_is_the_dense_pass() {
         assert!(probing.trace(gpu).unwrap().iter().flatten().all(Option::is_none));
         for phases in [phases(true, true), phases(false, true), phases(true, false)] {
             let run = |prune: PruneConfig| {
-                let options = SequenceOptions { samples: 1, context: 40, prune, history: None, live: false };
+                let options =
+                    SequenceOptions { samples: 1, context: 40, prune, known: Knowledge::default(), live: false };
                 let mut sequence = Sequences::new(&engine, options).unwrap();
                 let mut all = sequence.prefill(&batch[..1]).unwrap();
                 (0..10).for_each(|id| all.extend(sequence.step(&[id]).unwrap()));

@@ -101,7 +101,7 @@ fn a_new_ratio_takes_effect_with_the_next_re_probe() {
         samples: 1,
         context: 512,
         prune: if live { pruned(0.6) } else { dense() },
-        history: None,
+        known: secateur::prune::Knowledge::default(),
         live,
     };
     let mut greedy = secateur::engine::Sequences::new(&engine, options(false)).unwrap();
