@@ -242,3 +242,27 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&top_k::KERNEL, top_k::variants(tier)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HistoryRows::{Buckets, Each, One};
+
+    #[test]
+    fn positions_fall_into_rows() {
+        let rows = |rows: super::HistoryRows| [0, 1, 2, 3, 4, 7, 8, 15, 16, 1000].map(|position| rows.row(position));
+        assert_eq!(rows(One), [0; 10]);
+        assert_eq!(rows(Each(2000)), [0, 1, 2, 3, 4, 7, 8, 15, 16, 1000]);
+        assert_eq!(rows(Buckets(32)), [0, 1, 2, 2, 3, 3, 4, 4, 5, 10]);
+        assert_eq!(rows(Buckets(4)), [0, 1, 2, 2, 3, 3, 3, 3, 3, 3], "the last has no end");
+        assert_eq!(rows(Buckets(1)), [0; 10]);
+    }
+
+    #[test]
+    fn rows_that_are_reached_are_counted() {
+        let counts = |rows: super::HistoryRows| [0, 1, 2, 3, 5, 64, 65].map(|length| rows.count(length));
+        assert_eq!(counts(Each(100)), [0, 1, 2, 3, 5, 64, 65]);
+        assert_eq!(counts(Buckets(32)), [0, 1, 2, 3, 4, 7, 8]);
+        assert_eq!(counts(Buckets(3)), [0, 1, 2, 3, 3, 3, 3]);
+        assert_eq!([One, Each(7), Buckets(3)].map(super::HistoryRows::total), [1, 7, 3]);
+    }
+}

@@ -2,17 +2,31 @@
 
 use super::harness::{Device, EPS, Manner, QUOTIENT, ROOT, Random, TINY, exact, exp_error, summing};
 use secateur::kernels;
+use secateur::kernels::score::{Reduce, Rule};
 use secateur::kernels::top_k::{Choice, DROPPED};
+
+/// Every way of scoring, of groups of at most so many units that divide all.
+fn rules(units: usize) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for root in [false, true] {
+        for reduce in [Reduce::Norm, Reduce::Sum, Reduce::Mean] {
+            rules.extend((1..=4).filter(|group| units % group == 0).map(|group| Rule { root, reduce, group }));
+        }
+    }
+    rules
+}
 
 pub fn score(device: &Device) {
     let mut random = Random(60);
     let mut cases = Vec::new();
-    for (units, unit) in [(1, 1), (31, 1), (172, 1), (1536, 1), (1, 8), (9, 64), (33, 64), (32, 128)] {
-        // The products fit, their squares do not; and the other way round.
-        cases.extend([1.0, 1e18, 1e-15, 0.0].map(|magnitude| (units, unit, magnitude)));
+    for (units, unit) in [(1, 1), (31, 1), (172, 1), (1536, 1), (1, 8), (8, 16), (9, 64), (33, 64), (32, 128)] {
+        for rule in rules(units) {
+            // The products fit, their squares do not; and the other way round.
+            cases.extend([1.0, 1e17, 1e-15, 0.0].map(|magnitude| (units, unit, rule, magnitude)));
+        }
     }
     for case in device.thin(cases) {
-        let (units, unit, magnitude) = case;
+        let (units, unit, rule, magnitude) = case;
         let mut f = random.positive(units * unit, magnitude);
         let power = random.positive(units * unit, if magnitude == 1.0 { 0.1 } else { magnitude });
         let zeros = random.below(units);
@@ -20,12 +34,21 @@ pub fn score(device: &Device) {
         let [f_buffer, power_buffer] = [&f, &power].map(|values| device.input(values, 0));
         let scores = device.output::<f32>(units, 0);
         device.run(&case, |recorder| {
-            kernels::score::record(recorder, (&f_buffer, &power_buffer), &scores, (units, unit))
+            kernels::score::record(recorder, (&f_buffer, &power_buffer), &scores, (units, unit), rule)
         });
-        let expected = kernels::score::twin(&f, &power, unit);
-        // Parts of the largest: a product, a quotient, a square; then a positive sum, its root and a product.
-        let relative = EPS + QUOTIENT + EPS + summing(unit) / 2.0 + ROOT + EPS;
-        device.compare(&case, "scores", (&scores, 0), &expected, |i| relative * f64::from(expected[i]) + TINY);
+        let expected = kernels::score::twin(&f, &power, unit, rule);
+        // A part is a product, perhaps with a root.
+        let part = EPS + if rule.root { ROOT } else { 0.0 };
+        let channels = unit * rule.group;
+        let relative = part
+            + match rule.reduce {
+                // Parts of the largest: a quotient, a square; then a positive sum, its root and a product.
+                Reduce::Norm => QUOTIENT + EPS + summing(channels) / 2.0 + ROOT + EPS,
+                Reduce::Sum => summing(channels),
+                Reduce::Mean => summing(channels) + QUOTIENT,
+            };
+        let tolerance = |i: usize| relative * f64::from(expected[i]) + channels as f64 * TINY;
+        device.compare(&case, "scores", (&scores, 0), &expected, tolerance);
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod cache;
 mod choice;
+mod compensation;
 mod harness;
+mod history;
 mod matmul;
 mod probe;
 
@@ -60,8 +62,10 @@ macro_rules! sweeps {
 sweeps! {
     matmul: matmul_rows, gate_up, matmul_columns, embed, column_power;
     cache: attention, kv_append, kv_list, rope;
-    probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic, fusion, history_update;
+    probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic;
+    history: fusion, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
+    compensation: dropped_mean, add_bias;
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::harness::{EPS, exp_error};
 use half::{bf16, f16};
 use secateur::format::{HostTensor, Layout, Weight, WeightFormat};
 use secateur::gpu::Buffer;
+use secateur::kernels::column_power::Degree;
 use secateur::kernels::{self, Kept, Rows, kv_list, matmul_columns::stride, top_k::DROPPED};
 
 const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 33, 65, 257];
@@ -336,17 +337,22 @@ pub fn column_power(device: &Device) {
         for (rows, cols, rows_per_shard) in
             device.thin(vec![(32, 32, 32), (96, 96, 64), (192, 192, 64), (576, 64, 576), (1536, 320, 512)])
         {
-            let case = (format, rows, cols, rows_per_shard);
             let tensor = Tensor::random(&mut random, format, rows, cols);
             let weight = tensor.upload(device, Layout::Columns, rows_per_shard);
-            let power = device.output::<f32>(cols, 0);
-            device.run(&case, |recorder| kernels::column_power::record(recorder, &weight, &power));
-            let expected = kernels::column_power::twin(&tensor.values(), cols);
-            // Terms are positive, so relative errors carry over: of a fourth power (three products), of the sum, of a
-            // root and a square for every shard.
+            // Terms are positive, so relative errors carry over: of a power (its products), of the sum, and for every shard of
+            // a sum, or of a root and a square.
             let shards = weight.shards.len() as f64;
-            let relative = 3.0 * EPS + summing(rows) + shards * (ROOT + EPS);
-            device.compare(&case, "power", (&power, 0), &expected, |i| relative * f64::from(expected[i]) + TINY);
+            for (degree, relative) in [
+                (Degree::One, summing(rows) + shards * EPS),
+                (Degree::Two, EPS + summing(rows) + shards * EPS),
+                (Degree::Four, 3.0 * EPS + summing(rows) + shards * (ROOT + EPS)),
+            ] {
+                let case = (degree, format, rows, cols, rows_per_shard);
+                let power = device.output::<f32>(cols, 0);
+                device.run(&case, |recorder| kernels::column_power::record(recorder, &weight, degree, &power));
+                let expected = kernels::column_power::twin(&tensor.values(), cols, degree);
+                device.compare(&case, "power", (&power, 0), &expected, |i| relative * f64::from(expected[i]) + TINY);
+            }
         }
     }
 }
