@@ -6,6 +6,7 @@
 //! settings, device), so that two results can be compared or a difference explained.
 
 pub mod calibrate;
+pub mod continuation;
 pub mod data;
 pub mod perplexity;
 pub mod report;

@@ -1,5 +1,6 @@
 //! The record of an evaluation, as it is printed and written: one flat object of stable names.
 
+use super::continuation::{ContinuationOptions, Continued};
 use super::data::{Chunks, TextData};
 use super::perplexity::{Outcome, PerplexityOptions};
 use crate::config::{HistoryKind, Method, PruneConfig};
@@ -220,6 +221,120 @@ impl PerplexityReport {
             data_tokens: chunks.tokens,
             device,
             seed,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+}
+
+/// Perplexity of continuations and everything it depends on. Floating-point operations are those of the transformer layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContinuationReport {
+    /// `exp(nll)`, per token of this model's vocabulary.
+    pub perplexity: f64,
+    /// Mean negative log likelihood of the continuations' tokens, in nats.
+    pub nll: f64,
+    /// The same by passage.
+    pub nll_by_passage: Vec<f64>,
+    /// Tokens scored.
+    pub tokens: usize,
+    /// Passages run.
+    pub passages: usize,
+    /// Passages left out at the start of the text.
+    pub skipped: usize,
+    /// Tokens of a prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of a continuation.
+    pub answer_tokens: usize,
+    /// Which units were computed.
+    pub method: Method,
+    /// Wished mean pruning ratio.
+    pub ratio: f64,
+    /// Choices of units in all passages.
+    pub choices: usize,
+    /// What the continuations computed, probes included.
+    pub flops_answer: f64,
+    /// What they compute dense.
+    pub flops_answer_dense: f64,
+    /// What the prompts computed, probes included.
+    pub flops_prompt: f64,
+    /// What they compute dense.
+    pub flops_prompt_dense: f64,
+    /// Of the prompts.
+    pub prompt_tokens_per_second: f64,
+    /// Of the continuations.
+    pub answer_tokens_per_second: f64,
+    /// What was measured before the first passage.
+    pub calibration: Option<CalibrationRecord>,
+    /// All settings of pruning.
+    pub prune: PruneConfig,
+    /// Seconds of opening the device and uploading the model.
+    pub seconds_load: f64,
+    /// The model.
+    #[serde(flatten)]
+    pub model: ModelRecord,
+    /// The data file.
+    pub data: String,
+    /// SHA-256 of the whole data file.
+    pub data_sha256: String,
+    /// The device.
+    #[serde(flatten)]
+    pub device: DeviceRecord,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// On what continuations were run.
+pub struct ContinuationCircumstances {
+    /// The model.
+    pub model: ModelRecord,
+    /// The device.
+    pub device: DeviceRecord,
+    /// The calibration, where there was one.
+    pub calibration: Option<CalibrationRecord>,
+    /// Seconds of opening the device and uploading the model.
+    pub seconds_load: f64,
+    /// Passages left out at the start of the text.
+    pub skipped: usize,
+}
+
+impl ContinuationReport {
+    /// Puts the record together.
+    pub fn new(
+        options: &ContinuationOptions,
+        continued: &Continued,
+        data: &TextData,
+        circumstances: ContinuationCircumstances,
+    ) -> ContinuationReport {
+        let ContinuationCircumstances { model, device, calibration, seconds_load, skipped } = circumstances;
+        let passages = continued.nll_by_passage.len();
+        let rate = |tokens: usize, seconds: f64| if seconds > 0.0 { (passages * tokens) as f64 / seconds } else { 0.0 };
+        let (prompt, answer) = (continued.flops_prompt, continued.flops_answer);
+        ContinuationReport {
+            perplexity: continued.perplexity(),
+            nll: continued.nll,
+            nll_by_passage: continued.nll_by_passage.clone(),
+            tokens: continued.tokens,
+            passages,
+            skipped,
+            prompt_tokens: options.prompt_tokens,
+            answer_tokens: options.answer_tokens,
+            method: options.prune.method,
+            ratio: options.prune.ratio,
+            choices: continued.choices,
+            flops_answer: answer.pass + answer.probe,
+            flops_answer_dense: answer.dense,
+            flops_prompt: prompt.pass + prompt.probe,
+            flops_prompt_dense: prompt.dense,
+            prompt_tokens_per_second: rate(options.prompt_tokens, continued.seconds_prompt),
+            // The first token of each is scored by its prompt's pass.
+            answer_tokens_per_second: rate(options.answer_tokens.saturating_sub(1), continued.seconds_answer),
+            calibration,
+            prune: options.prune.clone(),
+            seconds_load,
+            model,
+            data: data.path.display().to_string(),
+            data_sha256: data.sha256.clone(),
+            device,
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
     }

@@ -1,5 +1,6 @@
 //! `secateur eval`: quality on data.
 
+mod continuation;
 mod perplexity;
 mod tasks;
 
@@ -17,6 +18,11 @@ pub enum EvalCommand {
     /// The text is joined, tokenised once with no special token added, and cut into consecutive chunks; every token of
     /// a chunk but its first is scored. Runs dense unless --ratio or --method is given.
     Perplexity(perplexity::PerplexityArgs),
+    /// Perplexity of true continuations, decoded as a chat decodes
+    ///
+    /// The text is cut into passages; each begins with a prompt, and the tokens that follow it are decoded one by one, with
+    /// whatever units the method keeps for them. Runs dense unless --ratio or --method is given.
+    Continuation(continuation::ContinuationArgs),
     /// Accuracy on questions with given answers, dense or pruned
     ///
     /// BoolQ, PIQA, HellaSwag, WinoGrande, ARC and OpenBookQA, with the prompts, cuts and metrics of EleutherAI's
@@ -29,6 +35,7 @@ pub enum EvalCommand {
 pub fn run(command: &EvalCommand) -> Result<()> {
     match command {
         EvalCommand::Perplexity(args) => perplexity::run(args),
+        EvalCommand::Continuation(args) => continuation::run(args),
         EvalCommand::Tasks(args) => tasks::run(args),
     }
 }
