@@ -9,6 +9,7 @@ mod conversation;
 use super::answer::{prefill_warning, summary};
 use super::input::{MAX_INPUT, check_input};
 use super::interrupt::{self, Work};
+use super::knowledge::KnowledgeOptions;
 use super::load::{Loaded, Opened};
 use super::options::{ModelOptions, PruneOptions, SamplingOptions};
 use super::output::{JsonOption, JsonSink, check_writable, note, print, say};
@@ -50,6 +51,8 @@ pub struct ChatArgs {
     #[command(flatten)]
     prune: PruneOptions,
     #[command(flatten)]
+    knowledge: KnowledgeOptions,
+    #[command(flatten)]
     sampling: SamplingOptions,
     #[command(flatten)]
     json: JsonOption,
@@ -83,9 +86,11 @@ pub fn run(args: ChatArgs) -> Result<()> {
     let opened = Opened::open(&args.model)?;
     let context = opened.context(args.context, CONTEXT)?;
     let template = opened.template()?;
+    let prepared = args.knowledge.prepare_talk(&opened, &args.prune, &settings.prune)?;
     let loaded = opened.load(&args.model)?;
+    let known = prepared.finish(&opened, &loaded.engine)?.knowledge;
     interrupt::install()?;
-    let mut conversation = Conversation::new(&opened, &loaded.engine, template, settings, context)?;
+    let mut conversation = Conversation::new(&opened, &loaded.engine, (template, known), settings, context)?;
     conversation.set_system(args.system.clone());
     greet(&opened, &loaded, &conversation, interactive);
     converse(&mut conversation, &json, interactive)?;

@@ -2,6 +2,7 @@
 
 use super::answer::{prefill_warning, summary};
 use super::input::{MAX_INPUT, check_input};
+use super::knowledge::KnowledgeOptions;
 use super::load::Opened;
 use super::options::{ModelOptions, PruneOptions, SamplingOptions};
 use super::output::{JsonOption, note, print, say};
@@ -12,7 +13,6 @@ use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Sampler, SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
 use secateur::protocol::Stop;
-use secateur::prune::Knowledge;
 use secateur::session::{Writer, Written};
 use secateur::text::{Message, Special, StopStrings};
 use serde::Serialize;
@@ -50,6 +50,8 @@ pub struct GenerateArgs {
     model: ModelOptions,
     #[command(flatten)]
     prune: PruneOptions,
+    #[command(flatten)]
+    knowledge: KnowledgeOptions,
     #[command(flatten)]
     sampling: SamplingOptions,
     #[command(flatten)]
@@ -104,11 +106,13 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let context = opened.context(args.context, ids.len().saturating_add(args.max_tokens))?;
     opened.check_prompt(ids.len(), context)?;
 
+    let prepared = args.knowledge.prepare_talk(&opened, &args.prune, &prune)?;
     let loaded = opened.load(&args.model)?;
-    let options =
-        SequenceOptions { samples: 1, context, prune: prune.clone(), known: Knowledge::default(), live: false };
+    let known = prepared.finish(&opened, &loaded.engine)?.knowledge;
+    let blind = known.calibration.is_none();
+    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), known, live: false };
     let mut sequences = Sequences::new(&loaded.engine, options)?;
-    if sequences.plan().prunes() && prune.method == Method::Pp {
+    if sequences.plan().prunes() && prune.method == Method::Pp && blind {
         note("no calibration: units are chosen from the prompt and the answer alone, without history");
     }
     let tokenizer = &opened.tokenizer;

@@ -6,7 +6,7 @@ use super::output::note;
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
-use secateur::config::{HistoryKind, PruneConfig};
+use secateur::config::{HistoryKind, Method, PruneConfig};
 use secateur::engine::Engine;
 use secateur::eval::calibrate::{self, CalibrateOptions};
 use secateur::eval::data::TextData;
@@ -15,6 +15,10 @@ use secateur::prune::{Calibration, Knowledge, UnitSets};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// How a text is run where a conversation is calibrated on the way: samples of a pass, and tokens of each.
+const TALK_BATCH: usize = 8;
+const TALK_SEQ_LEN: usize = 256;
 
 /// Options of commands whose methods may build on a calibration.
 #[derive(Debug, Clone, Args)]
@@ -81,6 +85,20 @@ impl KnowledgeOptions {
     }
 }
 
+impl KnowledgeOptions {
+    /// The same for conversations, which find the calibration of their model by themselves.
+    pub fn prepare_talk(&self, opened: &Opened, options: &PruneOptions, prune: &PruneConfig) -> Result<Prepared> {
+        if self.calibration.is_none() && options.masks_in.is_none() {
+            let calibration = Calibration::of_model(&opened.files)?.map(Arc::new);
+            return Ok(Prepared { known: Knowledge { calibration, masks: None }, text: None });
+        }
+        let sha256 = opened.files.sha256()?;
+        // A method may be chosen on the way: what is given is opened whatever the first one is.
+        let prune = PruneConfig { method: if prune.method.is_static() { prune.method } else { Method::Pp }, ..prune.clone() };
+        self.prepare(opened, &sha256, (options, &[&prune]), (TALK_BATCH, TALK_SEQ_LEN))
+    }
+}
+
 fn is_statistics(path: &std::path::Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
@@ -106,12 +124,12 @@ pub fn samples_of(data: &TextData, opened: &Opened, options: &CalibrateOptions) 
 }
 
 impl Prepared {
-    /// Measures what has to be measured. `sha256` is the model's.
-    pub fn finish(self, opened: &Opened, sha256: &str, engine: &Arc<Engine>) -> Result<Known> {
+    /// Measures what has to be measured.
+    pub fn finish(self, opened: &Opened, engine: &Arc<Engine>) -> Result<Known> {
         let Prepared { mut known, text } = self;
         let started = Instant::now();
         if let Some((data, options, samples)) = text {
-            let recipe = calibrate::recipe((&opened.name, sha256), &data, &options, samples.len());
+            let recipe = calibrate::recipe((&opened.name, &opened.files.sha256()?), &data, &options, samples.len());
             let bar = bar("calibrating", samples.len() as u64, Unit::Steps);
             let measured = calibrate::measure(engine, recipe, (&samples, options.batch), None, &mut |step| {
                 bar.set_position(step.done as u64);

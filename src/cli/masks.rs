@@ -44,7 +44,7 @@ pub fn run(args: &MasksArgs) -> Result<()> {
     let shape = (args.batch, args.seq_len);
     let prepared = args.knowledge.prepare(&opened, &sha256, (&args.prune, &[&prune]), shape)?;
     let loaded = opened.load(&args.model)?;
-    let known = prepared.finish(&opened, &sha256, &loaded.engine)?;
+    let known = prepared.finish(&opened, &loaded.engine)?;
     let units = loaded.engine.static_units(&prune, known.knowledge.calibration(&prune)?)?;
     units.save(&args.out)?;
     let plan = units.plan(&opened.files.config);

@@ -395,6 +395,9 @@ impl Sequences {
             let judge = if starts && fits { &self.judges.opening } else { &self.judges.later };
             let shape = (samples, length);
             let mut probing = Probing::new(gpu, config, &self.plan, sizes, shape, judge.clone(), None)?;
+            if self.live {
+                probing = probing.watched(gpu)?;
+            }
             if let Some(running) = &self.running {
                 probing = probing.seeding(running.clone());
             }

@@ -11,6 +11,7 @@ pub mod fluctuation;
 pub mod fusion;
 pub mod gate_up;
 pub mod gather_probe;
+pub mod history_share;
 pub mod history_update;
 pub mod kv_append;
 pub mod kv_list;
@@ -228,6 +229,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&fusion::KERNEL, plain()),
         (&gate_up::KERNEL, variants(tier, 2)),
         (&gather_probe::KERNEL, plain()),
+        (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
         (&kv_append::KERNEL, plain()),
         (&kv_list::KERNEL, kv_list::variants()),

@@ -204,6 +204,8 @@ pub struct ModelInfo {
     pub seconds: f64,
     /// Bytes on the device.
     pub memory: u64,
+    /// What its calibration was measured on, in words; `None` = it has none, and choices know the conversation alone.
+    pub calibration: Option<String>,
 }
 
 /// A prompt as the model reads it.

@@ -13,7 +13,9 @@ use super::tensors::{Tensors, TensorsWriter};
 use crate::config::{HistoryKind, ModelConfig, Statistic};
 use crate::error::{Error, Result};
 use crate::kernels::HistoryRows;
+use crate::model::{ModelFiles, pull};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Current version of the layout.
@@ -57,6 +59,13 @@ impl Recipe {
     /// Whether `other` measures the same, however far it is.
     pub fn same(&self, other: &Recipe) -> bool {
         *self == Recipe { measured: self.measured, ..other.clone() }
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = Path::new(&self.data).file_name().map_or(self.data.as_str().into(), |name| name.to_string_lossy());
+        write!(f, "{data}, {} samples of {} tokens", self.samples, self.seq_len)
     }
 }
 
@@ -109,9 +118,28 @@ impl Calibration {
     /// # Errors
     /// [`Error::Setting`] where the system has no folder for data.
     pub fn default_path(model_sha256: &str) -> Result<PathBuf> {
-        let models = crate::model::pull::models_dir()?;
+        let models = pull::models_dir()?;
         let folder = models.parent().unwrap_or(&models).join("calibrations");
         Ok(folder.join(format!("{model_sha256}.safetensors")))
+    }
+
+    /// The calibration that lies where conversations look for it, if there is one.
+    ///
+    /// # Errors
+    /// As [`Calibration::open`] and [`Calibration::check_model`], and those of hashing the model.
+    pub fn of_model(files: &ModelFiles) -> Result<Option<Calibration>> {
+        // Large models take a while to hash: not before anything was ever calibrated.
+        if !Calibration::default_path("")?.parent().is_some_and(|folder| folder.is_dir()) {
+            return Ok(None);
+        }
+        let sha256 = files.sha256()?;
+        let path = Calibration::default_path(&sha256)?;
+        if !path.exists() {
+            return Ok(None);
+        }
+        let calibration = Calibration::open(&path)?;
+        calibration.check_model(&files.config, &sha256)?;
+        Ok(Some(calibration))
     }
 
     /// The same, where a measurement that is not finished will do.

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::history_update::Value;
 use crate::kernels::score::Rule;
-use crate::kernels::{fusion, score};
+use crate::kernels::{fusion, history_share, score};
 use crate::model::{LayerWeights, ModelWeights};
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Verdict<'a> {
     pub fused: &'a Buffer,
     /// `[units]`.
     pub scores: &'a Buffer,
+    /// `[units]`: the share of the history in each, for whoever watches.
+    pub shares: Option<&'a Buffer>,
     /// The choice.
     pub mask: &'a Mask,
 }
@@ -114,10 +116,13 @@ impl Judge {
         evidence: Evidence<'_>,
         verdict: Verdict<'_>,
     ) -> Result<()> {
-        let Verdict { fused, scores, mask } = verdict;
+        let Verdict { fused, scores, shares, mask } = verdict;
         let history = self.history.as_ref().map(|history| history.of(layer, half, self.weight));
         let statistic = (evidence.statistic, evidence.scale);
         fusion::record(rec, statistic, evidence.tokens, history, fused, half.width(&self.model))?;
+        if let (Some(history), Some(shares)) = (history, shares) {
+            history_share::record(rec, statistic, evidence.tokens, history, shares, half.units(&self.model))?;
+        }
         let power = self.powers.of(layer, half, weights);
         score::record(rec, (fused, power), scores, half.units(&self.model), self.rules[half.index()])?;
         mask.choose(rec, scores, self.model.group_size())?;

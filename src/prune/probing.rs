@@ -27,6 +27,8 @@ struct Site {
     samples: Buffer,     // [probe samples] u32, ascending
     fused: Buffer,       // [channels]
     scores: Arc<Buffer>, // [units]
+    /// `[units]`: shares of the history, where somebody watches and there is one.
+    shares: Option<Arc<Buffer>>,
 }
 
 /// What a probe saw and decided, read back for reports and tests.
@@ -103,6 +105,7 @@ impl Probing {
                 samples: gpu.zeros("probe samples", size.samples)?,
                 fused: gpu.zeros("fused statistic", units * unit)?,
                 scores: Arc::new(gpu.zeros("scores", units)?),
+                shares: None,
             }))
         };
         let mut sites = Vec::new();
@@ -129,6 +132,21 @@ impl Probing {
         };
         let masks = LayerMasks::for_plan(gpu, model, plan)?;
         Ok(Probing { model: model.clone(), masks, sites, shape: (samples, length), judge, ema, seeded: None, scratch })
+    }
+
+    /// Also tells how much of each unit's statistic came from the history.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::buffer`].
+    pub fn watched(mut self, gpu: &Gpu) -> Result<Probing> {
+        if self.judge.history().is_some() {
+            for (half, site) in self.sites.iter_mut().flat_map(|sites| Half::BOTH.into_iter().zip(sites)) {
+                if let Some(site) = site {
+                    site.shares = Some(Arc::new(gpu.zeros("shares of history", half.units(&self.model).0)?));
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Also writes each probe's plain sums into `running`, from which decoding goes on.
@@ -176,6 +194,7 @@ impl Probing {
         let of = |site: &Option<Site>, mask: &Option<Arc<Mask>>| match (site, mask) {
             (Some(site), Some(mask)) => Some(reading::Site {
                 scores: site.scores.clone(),
+                shares: site.shares.clone(),
                 mask: mask.clone(),
                 probed: (site.size.tokens < self.shape.1).then(|| (site.tokens.clone(), site.size.tokens)),
             }),
@@ -258,7 +277,7 @@ impl Probing {
             fusion::record(rec, (&s.statistic, 1.0), tokens, None, sums, width)?;
         }
         let evidence = Evidence { statistic: &s.statistic, scale: 1.0, tokens };
-        let verdict = Verdict { fused: &site.fused, scores: &site.scores, mask };
+        let verdict = Verdict { fused: &site.fused, scores: &site.scores, shares: site.shares.as_deref(), mask };
         self.judge.choose(rec, (at, half), block.weights, evidence, verdict)
     }
 

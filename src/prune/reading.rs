@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub(super) struct Site {
     /// `[units]`.
     pub scores: Arc<Buffer>,
+    /// `[units]`: shares of the history; `None` = there is none.
+    pub shares: Option<Arc<Buffer>>,
     /// The choice.
     pub mask: Arc<Mask>,
     /// Positions that were probed, and how many; `None` = every token.
@@ -22,6 +24,8 @@ pub struct Chosen {
     pub kept: Vec<u32>,
     /// Score by unit.
     pub scores: Vec<f32>,
+    /// Share of the history in what each unit was scored by, in [0, 1]; empty = there is no history.
+    pub from_history: Vec<f32>,
     /// Tokens of the pass that were probed, ascending; empty = every token.
     pub probed: Vec<u32>,
 }
@@ -42,6 +46,7 @@ impl Reading {
         for site in sites.iter().flatten().flatten() {
             let units = site.mask.total();
             parts.extend([(&*site.scores, units), (site.mask.list(), site.mask.kept().count)]);
+            parts.extend(site.shares.as_ref().map(|shares| (&**shares, units)));
             parts.extend(site.probed.as_ref().map(|(tokens, count)| (&**tokens, *count)));
         }
         let pending = gpu.read_later(&parts)?;
@@ -60,6 +65,10 @@ impl Reading {
             site.as_ref().map(|site| Chosen {
                 scores: next().into_iter().map(f32::from_bits).collect(),
                 kept: next(),
+                from_history: match site.shares {
+                    Some(_) => next().into_iter().map(f32::from_bits).collect(),
+                    None => Vec::new(),
+                },
                 probed: if site.probed.is_some() { next() } else { Vec::new() },
             })
         };

@@ -59,6 +59,8 @@ impl Window {
 struct Watched {
     sums: Arc<Buffer>,   // [units * elements of a unit]
     scores: Arc<Buffer>, // [units]
+    /// `[units]`: shares of the history, where somebody watches.
+    shares: Option<Arc<Buffer>>,
 }
 
 /// Sums over a conversation, and the masks chosen from them.
@@ -75,7 +77,7 @@ pub struct Running {
 
 impl Running {
     /// Empty sums for a plan, with renewals of at most `rows` tokens. The judge's history must be collapsed. Where `every_block` is
-    /// set, blocks that the plan leaves whole are summed too, so that a later plan may prune them.
+    /// set, blocks that the plan leaves whole are summed too, so that a later plan may prune them, and the share of the history is told.
     ///
     /// # Errors
     /// Those of [`Gpu::buffer`].
@@ -90,8 +92,10 @@ impl Running {
             if !plan.prunes_half(layer, half) && !every_block {
                 return Ok(None);
             }
-            let (sums, scores) = (gpu.zeros("sums", half.width(model))?, gpu.zeros("scores", half.units(model).0)?);
-            Ok(Some(Watched { sums: Arc::new(sums), scores: Arc::new(scores) }))
+            let units = half.units(model).0;
+            let (sums, scores) = (gpu.zeros("sums", half.width(model))?, gpu.zeros("scores", units)?);
+            let shares = if every_block { Some(Arc::new(gpu.zeros("shares of history", units)?)) } else { None };
+            Ok(Some(Watched { sums: Arc::new(sums), scores: Arc::new(scores), shares }))
         };
         let layers = 0..plan.layers.len();
         let watched = layers.map(|layer| Ok([block(layer, Half::Attention)?, block(layer, Half::Mlp)?]));
@@ -160,7 +164,7 @@ impl Running {
     pub fn choose(&self, rec: &mut Recorder<'_>, layers: &[LayerWeights], tokens: usize) -> Result<()> {
         for (layer, weights) in layers.iter().enumerate() {
             for half in Half::BOTH {
-                let (Some(Watched { sums, scores }), Some(mask)) =
+                let (Some(Watched { sums, scores, shares }), Some(mask)) =
                     (&self.watched[layer][half.index()], half.mask(&self.masks[layer]))
                 else {
                     continue;
@@ -168,7 +172,7 @@ impl Running {
                 let scale = 1.0 / tokens.max(1) as f32;
                 // One row: the list of tokens is not read.
                 let evidence = Evidence { statistic: sums, scale, tokens: (sums, 1) };
-                let verdict = Verdict { fused: &self.fused, scores, mask };
+                let verdict = Verdict { fused: &self.fused, scores, shares: shares.as_deref(), mask };
                 self.judge.choose(rec, (layer, half), weights, evidence, verdict)?;
             }
         }
@@ -232,14 +236,19 @@ impl Running {
     /// # Errors
     /// Those of [`Gpu::read_later`].
     pub fn read_later(&self, gpu: &Gpu) -> Result<Reading> {
+        let remembers = self.judge.history().is_some();
         let of = |watched: &Option<Watched>, mask: &Option<Arc<Mask>>| match (watched, mask) {
-            (Some(watched), Some(mask)) => Some((watched.scores.clone(), mask.clone())),
+            (Some(watched), Some(mask)) => Some(reading::Site {
+                scores: watched.scores.clone(),
+                shares: watched.shares.clone().filter(|_| remembers),
+                mask: mask.clone(),
+                probed: None,
+            }),
             _ => None,
         };
-        let sites = self.watched.iter().zip(&self.masks).map(|([heads, channels], masks)| {
-            [of(heads, &masks.heads), of(channels, &masks.channels)]
-                .map(|site| site.map(|(scores, mask)| reading::Site { scores, mask, probed: None }))
-        });
+        let sites = self.watched.iter().zip(&self.masks);
+        let sites =
+            sites.map(|([heads, channels], masks)| [of(heads, &masks.heads), of(channels, &masks.channels)]);
         Reading::start(gpu, sites.collect())
     }
 }

@@ -7,7 +7,6 @@ use crate::config::PruneConfig;
 use crate::engine::{SequenceOptions, Sequences};
 use crate::error::Result;
 use crate::protocol::{Comparison, Event, Request, rate};
-use crate::prune::Knowledge;
 use crate::text::StopStrings;
 use std::time::Instant;
 
@@ -50,7 +49,7 @@ impl Run<'_> {
     /// A sequence of its own, so that the chat's cache stays, with the logits behind the prompt; `None` when stopped.
     fn start(&mut self, prune: PruneConfig) -> Result<Option<(Sequences, Vec<f32>)>> {
         let context = (self.ids.len() + self.request.max_tokens).min(self.model.info.context);
-        let options = SequenceOptions { samples: 1, context, prune, known: Knowledge::default(), live: false };
+        let options = SequenceOptions { samples: 1, context, prune, known: self.model.known.clone(), live: false };
         let mut sequences = Sequences::new(&self.model.engine, options)?;
         let mut done = 0;
         loop {

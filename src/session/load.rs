@@ -8,6 +8,7 @@ use crate::model::catalogue::Catalogue;
 use crate::model::pull::{self, PullOptions};
 use crate::model::{ModelFiles, TensorType};
 use crate::protocol::{Device, Load, ModelInfo};
+use crate::prune::{Calibration, Knowledge};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub(super) struct Model {
     pub tokenizer: Tokenizer,
     pub template: ChatTemplate,
     pub engine: Arc<Engine>,
+    /// What methods may build on: the calibration of this model, where one was made.
+    pub known: Knowledge,
     /// The conversation in its cache.
     pub talk: Option<Talk>,
 }
@@ -38,6 +41,8 @@ pub(super) fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
     progress("opening the device", None)?;
     let gpu = Gpu::open(&GpuOptions { adapter: load.device.clone(), ..GpuOptions::default() })?;
     let engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
+    progress("looking for a calibration", None)?;
+    let calibration = calibration(&files);
     let config = files.config.clone();
     let info = ModelInfo {
         name: load.model.clone(),
@@ -48,9 +53,19 @@ pub(super) fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
         device: engine.gpu().info().name.clone(),
         seconds: started.elapsed().as_secs_f64(),
         memory: engine.gpu().allocated(),
+        calibration: calibration.as_ref().map(|calibration| calibration.recipe().to_string()),
     };
     tracing::info!(model = info.name, device = info.device, seconds = info.seconds, "model loaded");
-    Ok(Model { info, tokenizer, template, engine, talk: None })
+    let known = Knowledge { calibration: calibration.map(Arc::new), masks: None };
+    Ok(Model { info, tokenizer, template, engine, known, talk: None })
+}
+
+/// The calibration that `secateur calibrate` has made of this model. One that cannot be read is no reason not to talk.
+fn calibration(files: &ModelFiles) -> Option<Calibration> {
+    Calibration::of_model(files).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the calibration of this model cannot be used");
+        None
+    })
 }
 
 /// Downloads a model of the catalogue.

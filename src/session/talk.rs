@@ -10,7 +10,7 @@ use crate::config::{PruneConfig, SamplingConfig};
 use crate::engine::{Sampler, SequenceOptions, Sequences, Watched};
 use crate::error::Result;
 use crate::protocol::{Cause, Event, Figures, Heat, LayerHeat, Overflow, Prompt, Request, Stop, UnitHeat};
-use crate::prune::{Chosen, Knowledge};
+use crate::prune::Chosen;
 use crate::text::{Message, Special, StopStrings, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Talk {
             samples: 1,
             context: model.info.context,
             prune: prune.clone(),
-            known: Knowledge::default(),
+            known: model.known.clone(),
             live: true,
         };
         Ok(Talk { sequences: Sequences::new(&model.engine, options)?, held: Vec::new() })
@@ -180,7 +180,7 @@ fn measure(figures: &mut Figures, written: &Written, sequences: &Sequences, mode
 fn heat(model: &Model, id: u64, index: usize, watched: Watched) -> Heat {
     let config = &model.info.config;
     let units = |chosen: Option<Chosen>| {
-        chosen.map(|Chosen { kept, scores, probed }| UnitHeat { kept, scores, probed, from_history: Vec::new() })
+        chosen.map(|Chosen { kept, scores, from_history, probed }| UnitHeat { kept, scores, from_history, probed })
     };
     let layer = |[heads, channels]: [Option<Chosen>; 2]| LayerHeat { heads: units(heads), channels: units(channels) };
     Heat {

@@ -66,6 +66,7 @@ pub struct Conversation<'a> {
     opened: &'a Opened,
     engine: &'a Arc<Engine>,
     template: ChatTemplate,
+    known: Knowledge,
     settings: Settings,
     context: usize,
     sequences: Sequences,
@@ -81,13 +82,24 @@ impl<'a> Conversation<'a> {
     pub fn new(
         opened: &'a Opened,
         engine: &'a Arc<Engine>,
-        template: ChatTemplate,
+        (template, known): (ChatTemplate, Knowledge),
         settings: Settings,
         context: usize,
     ) -> Result<Conversation<'a>> {
-        let sequences = sequences(engine, &settings.prune, context)?;
-        let (held, messages, turns) = Default::default();
-        Ok(Conversation { opened, engine, template, settings, context, sequences, held, messages, turns, answers: 0 })
+        let sequences = sequences(engine, &settings.prune, &known, context)?;
+        Ok(Conversation {
+            opened,
+            engine,
+            template,
+            known,
+            settings,
+            context,
+            sequences,
+            held: Vec::new(),
+            messages: Vec::new(),
+            turns: Vec::new(),
+            answers: 0,
+        })
     }
 
     /// Says something and draws the answer.
@@ -212,7 +224,7 @@ impl<'a> Conversation<'a> {
     pub fn set_pruning(&mut self, method: Method, ratio: f64) -> Result<()> {
         let prune = PruneConfig { method, ratio, ..self.settings.prune.clone() };
         prune.validate()?;
-        self.sequences = sequences(self.engine, &prune, self.context)?;
+        self.sequences = sequences(self.engine, &prune, &self.known, self.context)?;
         self.held.clear();
         self.settings.prune = prune;
         Ok(())
@@ -262,15 +274,18 @@ impl<'a> Conversation<'a> {
             (false, _) => "the answer",
         };
         format!(
-            "{} at ratio {} prunes {when}: {} of {} heads and {} of {} channels are kept behind the first {} layers \
-             (no history: there is no calibration)",
+            "{} at ratio {} prunes {when}: {} of {} heads and {} of {} channels are kept behind the first {} layers ({})",
             prune.method.name(),
             prune.ratio,
             last.0,
             model.num_attention_heads,
             last.1,
             model.intermediate_size,
-            prune.dense_layers
+            prune.dense_layers,
+            match &self.known.calibration {
+                None => "no history: there is no calibration, see `secateur help calibrate`".into(),
+                Some(calibration) => format!("calibrated on {}", calibration.recipe()),
+            }
         )
     }
 
@@ -327,8 +342,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-fn sequences(engine: &Arc<Engine>, prune: &PruneConfig, context: usize) -> Result<Sequences> {
-    let options =
-        SequenceOptions { samples: 1, context, prune: prune.clone(), known: Knowledge::default(), live: false };
+fn sequences(engine: &Arc<Engine>, prune: &PruneConfig, known: &Knowledge, context: usize) -> Result<Sequences> {
+    let options = SequenceOptions { samples: 1, context, prune: prune.clone(), known: known.clone(), live: false };
     Ok(Sequences::new(engine, options)?)
 }

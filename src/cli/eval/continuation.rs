@@ -63,7 +63,7 @@ pub fn run(args: &ContinuationArgs) -> Result<()> {
     let sha256 = model.model_sha256.clone();
     let prepared = args.knowledge.prepare(&opened, &sha256, (&args.prune, &[&prune]), (8, length))?;
     let loaded = opened.load(&args.model)?;
-    let known = prepared.finish(&opened, &sha256, &loaded.engine)?;
+    let known = prepared.finish(&opened, &loaded.engine)?;
     let options = ContinuationOptions { prompt_tokens: args.prompt_tokens, answer_tokens: args.answer_tokens, prune };
     let bar = bar("scoring", passages.len() as u64, Unit::Steps);
     let continued = continuation::run(&loaded.engine, &options, &passages, &known.knowledge, &mut |done| {

@@ -85,7 +85,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
         watch.masks = Some(masks);
     }
     let loaded = opened.load(&args.model)?;
-    let known = prepared.finish(&opened, &sha256, &loaded.engine)?;
+    let known = prepared.finish(&opened, &loaded.engine)?;
     let outcome = perplexity::run(&loaded.engine, &options, &chunks.ids, &known.knowledge, &mut watch);
     watch.finish();
     let outcome = outcome?;

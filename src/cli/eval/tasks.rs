@@ -106,7 +106,7 @@ pub fn run(args: &TasksArgs) -> Result<()> {
     let prepared = args.knowledge.prepare(&opened, &sha256, (&args.prune, &[&options.prune]), (args.batch, longest))?;
     remark(&args.knowledge, &options.prune);
     let loaded = opened.load(&args.model)?;
-    let known = prepared.finish(&opened, &sha256, &loaded.engine)?;
+    let known = prepared.finish(&opened, &loaded.engine)?;
     // What the longest batch of all lacks is found before the first task has run.
     loaded.engine.chooser(&options.prune, &known.knowledge, longest)?.prepare(args.batch, longest)?;
 
