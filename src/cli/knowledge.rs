@@ -94,7 +94,8 @@ impl KnowledgeOptions {
         }
         let sha256 = opened.files.sha256()?;
         // A method may be chosen on the way: what is given is opened whatever the first one is.
-        let prune = PruneConfig { method: if prune.method.is_static() { prune.method } else { Method::Pp }, ..prune.clone() };
+        let prune =
+            PruneConfig { method: if prune.method.is_static() { prune.method } else { Method::Pp }, ..prune.clone() };
         self.prepare(opened, &sha256, (options, &[&prune]), (TALK_BATCH, TALK_SEQ_LEN))
     }
 }

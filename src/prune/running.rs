@@ -247,8 +247,7 @@ impl Running {
             _ => None,
         };
         let sites = self.watched.iter().zip(&self.masks);
-        let sites =
-            sites.map(|([heads, channels], masks)| [of(heads, &masks.heads), of(channels, &masks.channels)]);
+        let sites = sites.map(|([heads, channels], masks)| [of(heads, &masks.heads), of(channels, &masks.channels)]);
         Reading::start(gpu, sites.collect())
     }
 }

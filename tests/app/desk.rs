@@ -242,5 +242,6 @@ pub fn model() -> ModelInfo {
         device: "llvmpipe (LLVM 15.0.6, 256 bits)".into(),
         seconds: 0.6,
         memory: 148_000_000,
+        calibration: None,
     }
 }

@@ -45,6 +45,46 @@ pub fn fusion(device: &Device) {
     }
 }
 
+pub fn history_share(device: &Device) {
+    let mut random = Random(49);
+    let mut cases = Vec::new();
+    for tokens in [1, 7, 65] {
+        for (units, unit) in [(1, 1), (31, 1), (172, 1), (9, 8), (3, 64)] {
+            for rows in [HistoryRows::One, HistoryRows::Each(100), HistoryRows::Buckets(4)] {
+                let size = random.pick(&[1.0, 1e-6, 1e30, 0.0]);
+                cases.push((
+                    tokens,
+                    units,
+                    unit,
+                    rows,
+                    random.pick(&[None, None, Some(0.0), Some(0.3), Some(1.0)]),
+                    size,
+                ));
+            }
+        }
+    }
+    for case in device.thin(cases) {
+        let (tokens, units, unit, rows, weight, size) = case;
+        let width = units * unit;
+        let (a, positions) = (random.positive(tokens * width, size), random.subset(100, tokens));
+        let h = random.positive(rows.total() * width, size);
+        let [a_buffer, h_buffer] = [&a, &h].map(|values| device.input(values, 0));
+        let (list, shares) = (device.input(&positions, 0), device.output::<f32>(units, 0));
+        device.run(&case, |recorder| {
+            let (history, shape) = (History { values: &h_buffer, rows, weight }, (units, unit));
+            kernels::history_share::record(recorder, (&a_buffer, 0.5), (&list, tokens), history, &shares, shape)
+        });
+        let row = |&position: &u32| rows.row(position as usize);
+        let past: Vec<f32> = positions.iter().flat_map(|at| h[row(at) * width..][..width].to_vec()).collect();
+        let a: Vec<f32> = a.iter().map(|value| value * 0.5).collect();
+        let expected = kernels::history_share::twin(&a, &past, weight, (units, unit));
+        // Both sums err as a fusion does, by a share of a + h; what they add up to is at least 0.3 of that for these weights, or
+        // all of it that counts.
+        let off = 8.0 * (QUOTIENT + 5.0 * EPS + summing(tokens * unit));
+        device.compare(&case, "shares", (&shares, 0), &expected, |_| off);
+    }
+}
+
 /// What of an activation is summed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {

@@ -63,7 +63,7 @@ sweeps! {
     matmul: matmul_rows, gate_up, matmul_columns, embed, column_power;
     cache: attention, kv_append, kv_list, rope;
     probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic;
-    history: fusion, history_update, fluctuation;
+    history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;
 }
