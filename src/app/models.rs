@@ -21,6 +21,10 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
             theme::aside(ui, info.path.display().to_string());
             let (memory, device) = (words::bytes(info.memory), &info.device);
             theme::aside(ui, format!("{}, {memory} on {device}, loaded in {:.1} s", info.format, info.seconds));
+            theme::aside(ui, match &info.calibration {
+                Some(calibration) => format!("Calibrated on {calibration}"),
+                None => "Not calibrated: what is pruned follows from the conversation alone. `secateur calibrate` measures a text.".into(),
+            });
             ui.add_space(SPACE);
         }
         Model::Failed { name, error } => {
