@@ -2,25 +2,38 @@
 
 mod common;
 
+#[path = "prune/calibration.rs"]
+mod calibration;
 #[path = "prune/chat.rs"]
 mod chat;
 #[path = "prune/costs.rs"]
 mod costs;
 #[path = "prune/given.rs"]
 mod given;
+#[path = "prune/statics.rs"]
+mod statics;
+#[path = "prune/units.rs"]
+mod units;
 
+use common::calibrations::{known, measured};
 use common::device::{Random, assert_close, gpu, tiny, tolerance};
+use common::reference::calibration::{Calibration, History};
 use common::reference::probing::{self, ProbePruning};
 use common::reference::{Half, Masks, Reference, Site};
 use common::tiny_model::TinySpec;
-use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
+use secateur::config::{
+    Fusion, HistoryKind, Method, ModelConfig, ProbeShares, PruneConfig, PrunePhases, ScoreKind, Statistic,
+};
 use secateur::engine::{Engine, Scorer};
 use secateur::gpu::Gpu;
-use secateur::prune::{Calibrating, History, LayerMasks, Plan, ProbeSize, ProbeTrace, Probing};
+use secateur::prune::{self, Knowledge, LayerMasks, Plan, ProbeTrace};
 use std::sync::Arc;
 
 /// Choices closer than this, relative to the weakest kept score, may go either way in 32 bits.
 const CLOSE: f64 = 1e-5;
+
+/// Samples and tokens of the calibrations.
+const CALIBRATED: (usize, usize) = (6, 40);
 
 /// Models of the sweeps: grouped, multi-head with odd channels, one kv head; random by seed.
 fn model(shape: usize, seed: u64) -> TinySpec {
@@ -32,55 +45,31 @@ fn model(shape: usize, seed: u64) -> TinySpec {
     }
 }
 
-/// What the statistic is fused with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    None,
-    Exact,
-    Collapsed,
-    /// Exact, and it follows the batches with this factor of the old.
-    Following(f32),
-    /// The same with one row.
-    CollapsedFollowing(f32),
+/// Statistics of the same dense pass, the engine's by ranges of positions as `positions` says, and the reference's.
+fn calibrated(engine: &Arc<Engine>, reference: &Reference, positions: HistoryKind) -> (Knowledge, Calibration) {
+    let samples = Random(99).batch(&[CALIBRATED.1; CALIBRATED.0], engine.config().vocab_size);
+    let found = measured(engine, &samples, CALIBRATED.0 / 2, positions);
+    (known(&Arc::new(found)), Calibration::measure(reference, &samples))
 }
 
-impl Kind {
-    fn ema(self) -> Option<f32> {
-        match self {
-            Kind::Following(ema) | Kind::CollapsedFollowing(ema) => Some(ema),
-            Kind::None | Kind::Exact | Kind::Collapsed => None,
-        }
+/// The library's name of a half.
+fn theirs(half: Half) -> prune::Half {
+    match half {
+        Half::Attention => prune::Half::Attention,
+        Half::Mlp => prune::Half::Mlp,
     }
-
-    fn collapsed(self) -> bool {
-        matches!(self, Kind::Collapsed | Kind::CollapsedFollowing(_))
-    }
-}
-
-/// Histories of the same dense pass, the engine's and the reference's.
-fn calibrated(engine: &Arc<Engine>, reference: &Reference, kind: Kind) -> Option<(Arc<History>, probing::History)> {
-    const SHAPE: (usize, usize) = (6, 40);
-    if kind == Kind::None {
-        return None;
-    }
-    let batch = Random(99).batch(&[SHAPE.1; SHAPE.0], engine.config().vocab_size);
-    let positions = (!kind.collapsed()).then_some(SHAPE.1);
-    let history = History::empty(engine.gpu(), engine.config(), positions).unwrap();
-    let mut scorer = Scorer::new(engine, SHAPE.0 / 2, SHAPE.1).unwrap();
-    for part in batch.chunks(SHAPE.0 / 2) {
-        scorer.observe(part, &mut Calibrating::new(&history, SHAPE.0, SHAPE.1)).unwrap();
-    }
-    Some((Arc::new(history), probing::History::calibrate(reference, &batch, kind.collapsed())))
 }
 
 /// Holds every row of a history against the reference's. Squares err twice as much as what is squared.
-fn assert_history(engine: &Engine, found: &History, exact: &probing::History, case: &str) {
+fn assert_history(engine: &Engine, found: &prune::History, exact: &History, case: &str) {
     let allowed = 4.0 * tolerance(engine.config(), 40);
     for (site, rows) in &exact.rows {
-        let buffer = if site.half == Half::Attention { &found.heads } else { &found.channels };
         let exact = rows.concat();
-        let found: Vec<f32> = engine.gpu().read(&buffer[site.layer], exact.len()).unwrap();
-        assert_close(&found, &exact, allowed, &format!("{case}: history at {site:?}"));
+        let found: Vec<f32> = engine.gpu().read(found.values(site.layer, theirs(site.half)), exact.len()).unwrap();
+        match exact.iter().all(|&value| value == 0.0) {
+            true => assert!(found.iter().all(|&value| value == 0.0), "{case}: history at {site:?} stays empty"),
+            false => assert_close(&found, &exact, allowed, &format!("{case}: history at {site:?}")),
+        }
     }
 }
 
@@ -116,35 +105,40 @@ struct Case {
     /// Tokens of each sample.
     lengths: Vec<usize>,
     prune: PruneConfig,
-    kind: Kind,
+    /// How finely positions are calibrated; `Off` = not at all.
+    calibrated: HistoryKind,
     batches: usize,
 }
 
 /// Runs a case through the engine and the reference. Returns how many choices were compared, and whether all agreed.
 fn compare(case: &Case) -> (usize, bool) {
-    let name = format!("{case:?}");
+    let (name, prune) = (format!("{case:?}"), &case.prune);
     let (engine, reference) = tiny(&model(case.shape, case.seed));
-    let (gpu, config) = (engine.gpu().clone(), engine.config().clone());
-    let plan = Plan::new(&config, &case.prune);
+    let config = engine.config().clone();
     let (samples, length) = (case.lengths.len(), *case.lengths.iter().max().unwrap());
-    let full = case.prune.method == Method::FullBatch;
-    let size = match full {
-        true => ProbeSize { samples, tokens: length },
-        false => ProbeSize::new(&case.prune, samples, length),
+    let (known, exact) = match case.calibrated {
+        HistoryKind::Off => (Knowledge::default(), None),
+        positions => {
+            let (known, exact) = calibrated(&engine, &reference, positions);
+            (known, Some(exact))
+        }
     };
-    let (found, exact) = calibrated(&engine, &reference, case.kind).unzip();
-    let ema = case.kind.ema();
-    let mut probing = Probing::new(&gpu, &config, &plan, size, (samples, length), found.clone(), ema).unwrap();
-    let mut expected = ProbePruning::new(&case.prune, exact, ema.map(f64::from));
+    let history = match (&exact, prune.history) {
+        (_, HistoryKind::Off) => None,
+        (None, kind) => Some(History::empty(&reference, kind, length)),
+        (Some(exact), kind) => exact.history(kind, prune.statistic),
+    };
+    let mut expected = ProbePruning::new(prune, history, true, exact.as_ref());
+    let mut chooser = engine.chooser(prune, &known, length).unwrap();
     let mut scorer = Scorer::new(&engine, samples, length).unwrap();
     let allowed = tolerance(&config, length);
     let (mut random, mut compared) = (Random(case.seed), 0);
     for round in 0..case.batches {
         let name = format!("{name}, batch {round}");
         let batch = random.batch(&case.lengths, config.vocab_size);
-        let nll = scorer.nll(&batch, &mut probing).unwrap();
+        let nll = scorer.nll(&batch, chooser.prepare(samples, length).unwrap()).unwrap();
         let run = reference.run_batch(&batch, &mut expected);
-        let traces = probing.trace(&gpu).unwrap();
+        let traces = chooser.trace().unwrap().expect("probes");
         for (site, trace) in &expected.traces {
             let name = format!("{name}, {site:?}");
             let found = traces[site.layer][usize::from(site.half == Half::Mlp)].as_ref().expect("a probe");
@@ -155,7 +149,6 @@ fn compare(case: &Case) -> (usize, bool) {
         }
         let probed = traces.iter().flatten().flatten().count();
         assert_eq!(probed, expected.traces.len(), "{name}: sites that are pruned");
-        assert_eq!(read_masks(&gpu, probing.masks()), expected.masks(), "{name}");
         for ((ids, last), found) in batch.iter().zip(&run.last).zip(&nll) {
             // A likelihood is a difference of two logits of at most `top`.
             let exact = reference.nll(ids, last);
@@ -165,7 +158,8 @@ fn compare(case: &Case) -> (usize, bool) {
                 assert!(off <= 2.0 * allowed * top, "{name}: likelihood {t} is {found}, should be {exact}");
             }
         }
-        if let (Some(found), Some(exact)) = (&found, &expected.history) {
+        assert_eq!(chooser.history().is_some(), expected.history.is_some(), "{name}");
+        if let (Some(found), Some(exact)) = (chooser.history(), &expected.history) {
             assert_history(&engine, found, exact, &name);
         }
     }
@@ -212,19 +206,20 @@ fn lengths(random: &mut Random, samples: usize, length: usize, padded: bool) -> 
 #[test]
 fn probes_choose_what_the_paper_says() {
     let mut random = Random(2024);
-    let kinds = [Kind::None, Kind::Exact, Kind::Collapsed];
+    let kinds = [HistoryKind::Off, HistoryKind::Exact, HistoryKind::Collapsed, HistoryKind::Buckets];
     let cases: Vec<Case> = (0..30)
         .map(|i| {
             let (samples, length) = (4 + random.below(21), 5 + random.below(36));
             let mut prune = settings([0.2, 0.4, 0.6][i % 3], i % 4, [4, 8, 16, 64][i / 2 % 4]);
             prune.probe_tokens = [0.5, 0.25, 0.8, 1.0, 0.05][i % 5];
             prune.probe_samples = [0.05, 0.3, 1.0, 0.5][i / 3 % 4];
+            prune.history = kinds[i / 2 % 4];
             Case {
                 shape: i / 4,
                 seed: 40 + i as u64,
                 lengths: lengths(&mut random, samples, length, i % 2 == 1),
+                calibrated: if prune.history == HistoryKind::Off { HistoryKind::Off } else { HistoryKind::Exact },
                 prune,
-                kind: kinds[i / 2 % 3],
                 batches: 1,
             }
         })
@@ -234,15 +229,37 @@ fn probes_choose_what_the_paper_says() {
 
 #[test]
 fn history_follows_what_was_computed() {
+    use HistoryKind::{Buckets, Collapsed, Exact, Off};
     let mut random = Random(2025);
-    let kinds = [Kind::Following(0.99), Kind::Following(0.5), Kind::CollapsedFollowing(0.9)];
-    let cases: Vec<Case> = (0..9)
-        .map(|i| {
-            let mut prune = settings([0.2, 0.4, 0.6][i / 3], 1 + i % 3, [8, 16, 64][i % 3]);
-            prune.probe_samples = 0.3;
+    let kinds = [(Exact, Exact, 0.99), (Exact, Exact, 0.5), (Collapsed, Exact, 0.9), (Buckets, Exact, 0.9)];
+    // What is calibrated by ranges serves ranges and the mean over them; what is not calibrated starts from nothing.
+    let kinds =
+        [&kinds[..], &[(Buckets, Buckets, 0.8), (Collapsed, Buckets, 0.8), (Exact, Off, 0.9), (Buckets, Off, 0.5)]];
+    let cases: Vec<Case> = (kinds.concat().into_iter().enumerate())
+        .map(|(i, (history, calibrated, ema))| {
+            let prune = settings([0.2, 0.4, 0.6][i / 3], 1 + i % 3, [8, 16, 64][i % 3]);
+            let prune = PruneConfig { probe_samples: 0.3, history, ema, ..prune };
             let (samples, length) = (4 + random.below(5), 12 + random.below(20));
             let lengths = lengths(&mut random, samples, length, i % 2 == 0);
-            Case { shape: i, seed: 80 + i as u64, lengths, prune, kind: kinds[(i + i / 3) % 3], batches: 4 }
+            Case { shape: i, seed: 80 + i as u64, lengths, prune, calibrated, batches: 4 }
+        })
+        .collect();
+    compare_all(&cases);
+}
+
+/// Ranges of positions have no end: batches may be longer than what was calibrated.
+#[test]
+fn ranges_of_positions_serve_longer_batches() {
+    let cases: Vec<Case> = [HistoryKind::Buckets, HistoryKind::Collapsed]
+        .into_iter()
+        .enumerate()
+        .map(|(i, history)| Case {
+            shape: i,
+            seed: 90 + i as u64,
+            lengths: vec![CALIBRATED.1 + 27; 3],
+            prune: PruneConfig { history, ..settings(0.4, 1, 8) },
+            calibrated: HistoryKind::Exact,
+            batches: 2,
         })
         .collect();
     compare_all(&cases);
@@ -254,8 +271,55 @@ fn full_batch_probing_sees_every_sample_and_token() {
     let cases: Vec<Case> = (0..6)
         .map(|i| {
             let prune = PruneConfig { method: Method::FullBatch, ..settings([0.2, 0.4, 0.6][i % 3], i % 3, 8) };
+            // No history serves it, calibrated or not.
+            let prune = PruneConfig { history: HistoryKind::Off, ..prune };
             let lengths = lengths(&mut random, 4 + i, 30 - 4 * i, i % 2 == 1);
-            Case { shape: i, seed: 120 + i as u64, lengths, prune, kind: Kind::None, batches: 2 }
+            Case { shape: i, seed: 120 + i as u64, lengths, prune, calibrated: HistoryKind::Off, batches: 2 }
+        })
+        .collect();
+    compare_all(&cases);
+}
+
+/// The options of Probe Pruning, one by one and together, each by itself against its definition.
+#[test]
+fn options_do_what_they_say() {
+    let mut random = Random(2027);
+    let base = || PruneConfig { probe_samples: 0.5, ema: 0.9, ..settings(0.4, 1, 8) };
+    let shares = |tokens, samples| Some(ProbeShares { tokens, samples });
+    let full = || PruneConfig { method: Method::FullBatch, history: HistoryKind::Off, ..base() };
+    let options = [
+        PruneConfig { score: ScoreKind::Wanda, ..base() },
+        PruneConfig { score: ScoreKind::Flap, ..base() },
+        PruneConfig { fusion: Fusion::Fixed(0.0), ..base() },
+        PruneConfig { fusion: Fusion::Fixed(0.3), history: HistoryKind::Buckets, ..base() },
+        PruneConfig { fusion: Fusion::Fixed(1.0), history: HistoryKind::Collapsed, ..base() },
+        PruneConfig { statistic: Statistic::Fluctuation, ..base() },
+        PruneConfig {
+            statistic: Statistic::Fluctuation,
+            score: ScoreKind::Flap,
+            history: HistoryKind::Buckets,
+            ..base()
+        },
+        PruneConfig { statistic: Statistic::Fluctuation, history: HistoryKind::Collapsed, ..base() },
+        PruneConfig { compensate: true, ..base() },
+        PruneConfig { compensate: true, statistic: Statistic::Fluctuation, score: ScoreKind::Flap, ..base() },
+        PruneConfig { whole_groups: true, ..base() },
+        PruneConfig { whole_groups: true, score: ScoreKind::Wanda, ..base() },
+        PruneConfig { whole_groups: true, score: ScoreKind::Flap, compensate: true, ..base() },
+        PruneConfig { probe_heads: shares(1.0, 0.3), ..base() },
+        PruneConfig { probe_heads: shares(0.1, 1.0), probe_samples: 0.05, ..base() },
+        PruneConfig { compensate: true, ..full() },
+        PruneConfig { statistic: Statistic::Fluctuation, whole_groups: true, score: ScoreKind::Wanda, ..full() },
+    ];
+    let cases: Vec<Case> = options
+        .into_iter()
+        .enumerate()
+        .map(|(i, prune)| {
+            let (samples, length) = (4 + random.below(4), 14 + random.below(20));
+            let lengths = lengths(&mut random, samples, length, i % 2 == 0);
+            // Grouped heads, where groups matter.
+            let shape = if prune.whole_groups { [0, 2][i % 2] } else { i };
+            Case { shape, seed: 140 + i as u64, lengths, prune, calibrated: HistoryKind::Exact, batches: 2 }
         })
         .collect();
     compare_all(&cases);
@@ -265,17 +329,14 @@ fn full_batch_probing_sees_every_sample_and_token() {
 #[test]
 fn ties_go_to_the_lower_index() {
     let (engine, reference) = tiny(&model(0, 7));
-    let gpu = engine.gpu();
-    let prune = settings(0.4, 0, 8);
+    let prune = PruneConfig { history: HistoryKind::Off, ..settings(0.4, 0, 8) };
     let ids: Vec<u32> = (0..24).map(|t| [5, 9][t % 2]).collect();
     let batch = vec![ids.clone(), ids];
-    let size = ProbeSize::new(&prune, 2, 24);
-    let plan = Plan::new(engine.config(), &prune);
-    let mut probing = Probing::new(gpu, engine.config(), &plan, size, (2, 24), None, None).unwrap();
-    Scorer::new(&engine, 2, 24).unwrap().nll(&batch, &mut probing).unwrap();
-    let mut expected = ProbePruning::new(&prune, None, None);
+    let mut chooser = engine.chooser(&prune, &Knowledge::default(), 24).unwrap();
+    Scorer::new(&engine, 2, 24).unwrap().nll(&batch, chooser.prepare(2, 24).unwrap()).unwrap();
+    let mut expected = ProbePruning::new(&prune, None, false, None);
     reference.run_batch(&batch, &mut expected);
-    let found = probing.trace(gpu).unwrap()[0][0].clone().unwrap();
+    let found = chooser.trace().unwrap().unwrap()[0][0].clone().unwrap();
     let exact = &expected.traces[&Site { layer: 0, half: Half::Attention }];
     assert_eq!(exact.sample_margin, 0.0);
     assert_eq!((&found.tokens, &found.samples), (&exact.tokens, &vec![0]));
@@ -287,19 +348,17 @@ fn ties_go_to_the_lower_index() {
 #[test]
 fn the_first_position_stays_in_a_small_probe() {
     let (engine, reference) = tiny(&model(0, 8));
-    let (prune, site) = (settings(0.4, 0, 8), Site { layer: 0, half: Half::Attention });
-    let plan = Plan::new(engine.config(), &prune);
+    let prune = PruneConfig { history: HistoryKind::Off, ..settings(0.4, 0, 8) };
+    let site = Site { layer: 0, half: Half::Attention };
     let (mut forced, mut missed) = (0, 0);
     for seed in 0..6 {
         for (length, tokens) in [(20, 10), (22, 11)] {
             let batch = Random(seed).batch(&[length; 3], 288);
-            let size = ProbeSize::new(&prune, 3, length);
-            let mut probing =
-                Probing::new(engine.gpu(), engine.config(), &plan, size, (3, length), None, None).unwrap();
-            Scorer::new(&engine, 3, length).unwrap().nll(&batch, &mut probing).unwrap();
-            let mut expected = ProbePruning::new(&prune, None, None);
+            let mut chooser = engine.chooser(&prune, &Knowledge::default(), length).unwrap();
+            Scorer::new(&engine, 3, length).unwrap().nll(&batch, chooser.prepare(3, length).unwrap()).unwrap();
+            let mut expected = ProbePruning::new(&prune, None, false, None);
             let run = reference.run_batch(&batch, &mut expected);
-            let found = probing.trace(engine.gpu()).unwrap()[0][0].clone().unwrap().tokens;
+            let found = chooser.trace().unwrap().unwrap()[0][0].clone().unwrap().tokens;
             assert_eq!((&found, found.len()), (&expected.traces[&site].tokens, tokens));
             let hidden = engine.config().hidden_size;
             let square = |t: usize| -> f64 {
@@ -330,7 +389,8 @@ fn kept_counts_are_those_of_the_paper() {
             };
             for dense_layers in 0..4 {
                 for step in 0..20 {
-                    let prune = settings(f64::from(step) * 0.05, dense_layers, [1, 4, 16, 64][step as usize % 4]);
+                    let mut prune = settings(f64::from(step) * 0.05, dense_layers, [1, 4, 16, 64][step as usize % 4]);
+                    prune.whole_groups = step % 3 == 0 && heads % config.num_key_value_heads == 0;
                     let plan = Plan::new(&config, &prune);
                     for layer in 0..layers {
                         let count =

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
 use crate::prune::{
-    Dense, Fixed, Flops, Frozen, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running, Selector,
-    Watching, Window, statics,
+    Dense, Fixed, Flops, Frozen, Half, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running,
+    Selector, Watching, Window, statics,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub struct Sequences {
     context: usize,
     step: Step,
     running: Option<Arc<Running>>,
-    /// Tokens in the running sums.
-    summed: usize,
+    /// Tokens in the running sums, by half: probes may differ in size.
+    summed: [usize; 2],
     masks: Vec<LayerMasks>,
     chosen: bool,
     choices: usize,
@@ -135,7 +135,7 @@ impl Sequences {
             context,
             step,
             running,
-            summed: 0,
+            summed: [0; 2],
             masks: Vec::new(),
             chosen: false,
             choices: 0,
@@ -230,7 +230,7 @@ impl Sequences {
         if prune.statistic != self.prune.statistic {
             // What was summed is another statistic.
             running.clear(gpu)?;
-            self.summed = 0;
+            self.summed = [0; 2];
         }
         self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every, judges.later.clone())?));
         self.judges = judges;
@@ -267,7 +267,7 @@ impl Sequences {
     pub fn clear(&mut self) -> Result<()> {
         self.lengths.fill(0);
         self.rewind();
-        (self.summed, self.chosen, self.choices) = (0, false, 0);
+        (self.summed, self.chosen, self.choices) = ([0; 2], false, 0);
         self.readings.clear();
         self.masks.clear();
         if let Some(running) = &self.running {
@@ -404,7 +404,8 @@ impl Sequences {
             forward(&mut rec, &engine.model, &work, &pass, &mut probing)?;
             self.flops.add_probe(config, &self.plan, sizes);
             self.traffic.add_probe(&engine.model, &self.plan);
-            (self.summed, self.chosen) = (sizes.channels.tokens, true);
+            self.summed = Half::BOTH.map(|half| sizes.of(half).tokens);
+            self.chosen = true;
             self.choices += 1;
             self.masks = match &self.running {
                 Some(running) if !self.prune.phases.decode => running.masks().to_vec(),
@@ -413,7 +414,8 @@ impl Sequences {
             chosen = self.live.then_some(probing);
         } else if let Some(running) = self.running.clone() {
             forward(&mut rec, &engine.model, &work, &pass, &mut Watching(&running))?;
-            self.summed += prompts.iter().map(Vec::len).sum::<usize>();
+            let tokens = prompts.iter().map(Vec::len).sum::<usize>();
+            self.summed = self.summed.map(|summed| summed + tokens);
         } else {
             forward(&mut rec, &engine.model, &work, &pass, &mut Dense)?;
         }
@@ -527,7 +529,7 @@ impl Sequences {
             self.flops.add_dropped(config, &self.plan, count, count * (end - (count - 1.0) / 2.0));
             self.traffic.add_dropped(&engine.model, &self.plan);
         }
-        self.summed += rows;
+        self.summed = self.summed.map(|summed| summed + rows);
         self.rewind();
         Ok(())
     }

@@ -7,7 +7,6 @@ use super::data::TextData;
 use crate::config::HistoryKind;
 use crate::engine::{Engine, Scorer};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::prune::{Calibration, Measuring, Recipe};
 use crate::text::Tokenizer;
 use std::sync::Arc;
@@ -34,7 +33,7 @@ pub struct Step<'a> {
     /// All samples.
     pub total: usize,
     measuring: &'a Measuring,
-    gpu: &'a Gpu,
+    engine: &'a Engine,
 }
 
 impl Step<'_> {
@@ -43,7 +42,7 @@ impl Step<'_> {
     /// # Errors
     /// Those of [`Measuring::read`].
     pub fn read(&self) -> Result<Calibration> {
-        self.measuring.read(self.gpu)
+        self.measuring.read(self.engine.gpu())
     }
 }
 
@@ -105,10 +104,10 @@ pub fn measure(
     let mut scorer = Scorer::new(engine, batch.min(total), recipe.seq_len)?;
     let mut measuring = Measuring::new(gpu, engine.config(), Recipe { samples: total, ..recipe }, before)?;
     let first = measuring.measured();
-    heard(&Step { done: first, total, measuring: &measuring, gpu })?;
+    heard(&Step { done: first, total, measuring: &measuring, engine })?;
     for part in samples[first.min(total)..].chunks(batch) {
         scorer.observe(part, &mut measuring)?;
-        heard(&Step { done: measuring.measured(), total, measuring: &measuring, gpu })?;
+        heard(&Step { done: measuring.measured(), total, measuring: &measuring, engine })?;
     }
     measuring.read(gpu)
 }

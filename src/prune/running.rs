@@ -157,11 +157,11 @@ impl Running {
         self.watched[layer][half.index()].as_ref().map(|watched| &*watched.sums)
     }
 
-    /// Chooses every mask from the per-token mean of the sums over `tokens` tokens, fused with history.
+    /// Chooses every mask from the per-token mean of the sums, which have so many `tokens` by half, fused with history.
     ///
     /// # Errors
     /// Those of the kernels it records.
-    pub fn choose(&self, rec: &mut Recorder<'_>, layers: &[LayerWeights], tokens: usize) -> Result<()> {
+    pub fn choose(&self, rec: &mut Recorder<'_>, layers: &[LayerWeights], tokens: [usize; 2]) -> Result<()> {
         for (layer, weights) in layers.iter().enumerate() {
             for half in Half::BOTH {
                 let (Some(Watched { sums, scores, shares }), Some(mask)) =
@@ -169,7 +169,7 @@ impl Running {
                 else {
                     continue;
                 };
-                let scale = 1.0 / tokens.max(1) as f32;
+                let scale = 1.0 / tokens[half.index()].max(1) as f32;
                 // One row: the list of tokens is not read.
                 let evidence = Evidence { statistic: sums, scale, tokens: (sums, 1) };
                 let verdict = Verdict { fused: &self.fused, scores, shares: shares.as_deref(), mask };

@@ -1,13 +1,14 @@
 //! Pruned decoding: frozen masks, masks from the prompt, masks renewed along the way.
 
-use super::{CLOSE, Kind, agree, calibrated, model, phases, read_masks, settings};
+use super::{CALIBRATED, CLOSE, agree, calibrated, model, phases, read_masks, settings};
 use crate::common::device::{Random, assert_close, tiny, tolerance};
 use crate::common::reference::Masks;
 use crate::common::reference::chat::Chat;
 use crate::common::tiny_model::TinySpec;
-use secateur::config::{Method, PruneConfig};
+use secateur::config::{Fusion, HistoryKind, Method, ProbeShares, PruneConfig, ScoreKind, Statistic};
 use secateur::engine::{SequenceOptions, Sequences};
 use secateur::model::TensorType;
+use secateur::prune::Knowledge;
 
 /// What is appended: a prompt for every sequence, or so many tokens one after another.
 #[derive(Debug, Clone)]
@@ -15,20 +16,24 @@ enum Turn {
     Prompts(Vec<usize>),
     Answer(usize),
 }
+use HistoryKind::{Buckets, Collapsed, Exact, Off};
 use Turn::{Answer, Prompts};
 
 /// Runs turns through engine and reference: masks and logits after every token. Returns the masks that were compared,
 /// `false` where a margin was too small to tell and the case was left.
-fn converse(spec: &TinySpec, prune: &PruneConfig, kind: Kind, turns: &[Turn]) -> (usize, bool) {
+fn converse(spec: &TinySpec, prune: &PruneConfig, kind: HistoryKind, turns: &[Turn]) -> (usize, bool) {
     let (engine, reference) = tiny(spec);
     let samples = match &turns[0] {
         Prompts(lengths) => lengths.len(),
         Answer(_) => 1,
     };
-    let (found, exact) = calibrated(&engine, &reference, kind).unzip();
-    let options = SequenceOptions { samples, context: 120, prune: prune.clone(), history: found, live: false };
+    let prune = &PruneConfig { history: kind, ..prune.clone() };
+    // By ranges, positions are calibrated by ranges already.
+    let positions = if kind == HistoryKind::Buckets { HistoryKind::Buckets } else { HistoryKind::Exact };
+    let (known, exact) = calibrated(&engine, &reference, positions);
+    let options = SequenceOptions { samples, context: 120, prune: prune.clone(), known, live: false };
     let mut sequences = Sequences::new(&engine, options).unwrap();
-    let mut chat = Chat::new(&reference, prune, exact, samples);
+    let mut chat = Chat::new(&reference, prune, Some(exact), samples);
     let mut random = Random(spec.seed);
     let (allowed, mut compared, mut step) = (tolerance(engine.config(), 120), 0, 0);
     for turn in turns {
@@ -69,7 +74,7 @@ fn converse(spec: &TinySpec, prune: &PruneConfig, kind: Kind, turns: &[Turn]) ->
     (compared, true)
 }
 
-fn converse_all(cases: &[(TinySpec, PruneConfig, Kind, Vec<Turn>)]) {
+fn converse_all(cases: &[(TinySpec, PruneConfig, HistoryKind, Vec<Turn>)]) {
     let results: Vec<_> = cases.iter().map(|(spec, prune, kind, turns)| converse(spec, prune, *kind, turns)).collect();
     let unclear = results.iter().filter(|(_, same)| !same).count();
     let compared: usize = results.iter().map(|(compared, _)| compared).sum();
@@ -89,51 +94,32 @@ fn both(ratio: f64, every: usize) -> PruneConfig {
 #[test]
 fn a_dense_prompt_chooses_the_units_of_its_answer() {
     converse_all(&[
-        (model(0, 50), decode(0.2, 0), Kind::None, vec![Prompts(vec![20]), Answer(12)]),
-        (model(1, 51), decode(0.4, 0), Kind::Collapsed, vec![Prompts(vec![2]), Answer(12)]),
-        (model(2, 52), decode(0.6, 0), Kind::Collapsed, vec![Prompts(vec![70]), Answer(5)]),
-        // An exact history says nothing about a mean over positions: it is left out.
-        (model(0, 53), decode(0.4, 0), Kind::Exact, vec![Prompts(vec![30]), Answer(5)]),
-        (
-            TinySpec { kind: TensorType::Q4_1, ..model(0, 54) },
-            decode(0.4, 0),
-            Kind::None,
-            vec![Prompts(vec![15]), Answer(10)],
-        ),
+        (model(0, 50), decode(0.2, 0), Off, vec![Prompts(vec![20]), Answer(12)]),
+        (model(1, 51), decode(0.4, 0), Collapsed, vec![Prompts(vec![2]), Answer(12)]),
+        (model(2, 52), decode(0.6, 0), Collapsed, vec![Prompts(vec![70]), Answer(5)]),
+        // Of a history by position the mean over positions serves.
+        (model(2, 56), decode(0.4, 0), Buckets, vec![Prompts(vec![12]), Answer(5)]),
+        (model(0, 53), decode(0.4, 0), Exact, vec![Prompts(vec![30]), Answer(5)]),
+        (TinySpec { kind: TensorType::Q4_1, ..model(0, 54) }, decode(0.4, 0), Off, vec![Prompts(vec![15]), Answer(10)]),
         // A second prompt is added to the sums.
-        (
-            model(0, 55),
-            decode(0.4, 0),
-            Kind::Collapsed,
-            vec![Prompts(vec![9]), Answer(4), Prompts(vec![14]), Answer(4)],
-        ),
+        (model(0, 55), decode(0.4, 0), Collapsed, vec![Prompts(vec![9]), Answer(4), Prompts(vec![14]), Answer(4)]),
     ]);
 }
 
 #[test]
 fn masks_are_renewed_every_so_many_tokens() {
     converse_all(&[
-        (model(0, 60), decode(0.2, 4), Kind::None, vec![Prompts(vec![6]), Answer(26)]),
-        (model(1, 61), decode(0.4, 5), Kind::Collapsed, vec![Prompts(vec![12]), Answer(26)]),
-        (model(2, 62), decode(0.6, 16), Kind::Collapsed, vec![Prompts(vec![3]), Answer(70)]),
-        (model(0, 63), decode(0.6, 1), Kind::Collapsed, vec![Prompts(vec![5]), Answer(20)]),
-        (
-            TinySpec { kind: TensorType::Q8_0, ..model(0, 64) },
-            decode(0.4, 2),
-            Kind::None,
-            vec![Prompts(vec![4]), Answer(15)],
-        ),
+        (model(0, 60), decode(0.2, 4), Off, vec![Prompts(vec![6]), Answer(26)]),
+        (model(1, 61), decode(0.4, 5), Collapsed, vec![Prompts(vec![12]), Answer(26)]),
+        (model(2, 62), decode(0.6, 16), Collapsed, vec![Prompts(vec![3]), Answer(70)]),
+        (model(0, 63), decode(0.6, 1), Collapsed, vec![Prompts(vec![5]), Answer(20)]),
+        (TinySpec { kind: TensorType::Q8_0, ..model(0, 64) }, decode(0.4, 2), Off, vec![Prompts(vec![4]), Answer(15)]),
         // Tokens since the last renewal enter the sums before a new prompt does.
-        (
-            model(2, 65),
-            decode(0.4, 4),
-            Kind::Collapsed,
-            vec![Prompts(vec![10]), Answer(10), Prompts(vec![7]), Answer(13)],
-        ),
+        (model(2, 65), decode(0.4, 4), Collapsed, vec![Prompts(vec![10]), Answer(10), Prompts(vec![7]), Answer(13)]),
         (
             model(1, 66),
             PruneConfig { dense_layers: 3, tile: 16, ..decode(0.3, 3) },
-            Kind::None,
+            Off,
             vec![Prompts(vec![8]), Answer(20)],
         ),
     ]);
@@ -143,21 +129,61 @@ fn masks_are_renewed_every_so_many_tokens() {
 fn a_probed_prompt_chooses_and_its_answer_renews() {
     let exact = |prune: PruneConfig| PruneConfig { probe_tokens: 0.3, ..prune };
     converse_all(&[
-        (model(0, 70), both(0.2, 0), Kind::None, vec![Prompts(vec![30]), Answer(10)]),
-        (model(1, 71), both(0.4, 4), Kind::Collapsed, vec![Prompts(vec![22]), Answer(18)]),
-        (model(2, 72), exact(both(0.6, 0)), Kind::Exact, vec![Prompts(vec![40]), Answer(8)]),
-        (model(0, 73), exact(both(0.4, 3)), Kind::Exact, vec![Prompts(vec![25]), Answer(14)]),
-        (
-            model(1, 74),
-            both(0.4, 5),
-            Kind::Collapsed,
-            vec![Prompts(vec![12]), Answer(7), Prompts(vec![16]), Answer(12)],
-        ),
+        (model(0, 70), both(0.2, 0), Off, vec![Prompts(vec![30]), Answer(10)]),
+        (model(1, 71), both(0.4, 4), Collapsed, vec![Prompts(vec![22]), Answer(18)]),
+        (model(2, 72), exact(both(0.6, 0)), Exact, vec![Prompts(vec![40]), Answer(8)]),
+        (model(0, 73), exact(both(0.4, 3)), Exact, vec![Prompts(vec![25]), Answer(14)]),
+        (model(1, 74), both(0.4, 5), Collapsed, vec![Prompts(vec![12]), Answer(7), Prompts(vec![16]), Answer(12)]),
         (
             model(0, 75),
             PruneConfig { method: Method::FullBatch, ..both(0.4, 4) },
-            Kind::None,
+            Off,
             vec![Prompts(vec![14]), Answer(14)],
+        ),
+    ]);
+}
+
+/// A probed prompt that opens a sequence is judged by position, as far as the history has positions; later ones are not.
+#[test]
+fn a_history_by_position_serves_openings() {
+    let exact = |prune: PruneConfig| PruneConfig { probe_tokens: 0.3, ..prune };
+    converse_all(&[
+        (model(0, 76), both(0.4, 0), Exact, vec![Prompts(vec![20]), Answer(3), Prompts(vec![16]), Answer(3)]),
+        (model(1, 77), both(0.4, 3), Buckets, vec![Prompts(vec![20]), Answer(7), Prompts(vec![16]), Answer(7)]),
+        (model(2, 78), exact(both(0.4, 4)), Exact, vec![Prompts(vec![CALIBRATED.1 + 1]), Answer(6)]),
+        (model(0, 79), exact(both(0.4, 4)), Buckets, vec![Prompts(vec![CALIBRATED.1 + 30]), Answer(6)]),
+    ]);
+}
+
+/// The options of Probe Pruning in a conversation: prompts dense and probed, masks kept and renewed.
+#[test]
+fn options_hold_in_conversations() {
+    let heads = |tokens| Some(ProbeShares { tokens, samples: 1.0 });
+    let turns = || vec![Prompts(vec![14]), Answer(9), Prompts(vec![6]), Answer(5)];
+    converse_all(&[
+        (model(0, 100), PruneConfig { score: ScoreKind::Wanda, ..decode(0.4, 4) }, Collapsed, turns()),
+        (model(1, 101), PruneConfig { fusion: Fusion::Fixed(0.3), ..decode(0.4, 4) }, Exact, turns()),
+        (model(2, 102), PruneConfig { fusion: Fusion::Fixed(0.3), ..both(0.4, 4) }, Buckets, turns()),
+        (model(0, 103), PruneConfig { statistic: Statistic::Fluctuation, ..decode(0.4, 4) }, Exact, turns()),
+        (
+            model(1, 104),
+            PruneConfig { statistic: Statistic::Fluctuation, score: ScoreKind::Flap, ..both(0.4, 4) },
+            Buckets,
+            turns(),
+        ),
+        (model(2, 105), PruneConfig { compensate: true, ..decode(0.4, 4) }, Exact, turns()),
+        (model(0, 106), PruneConfig { compensate: true, ..both(0.4, 4) }, Exact, turns()),
+        (model(1, 107), PruneConfig { compensate: true, ..both(0.6, 0) }, Off, turns()),
+        (model(2, 108), PruneConfig { whole_groups: true, ..decode(0.4, 4) }, Collapsed, turns()),
+        (model(0, 109), PruneConfig { whole_groups: true, compensate: true, ..both(0.4, 4) }, Exact, turns()),
+        (model(1, 110), PruneConfig { probe_heads: heads(1.0), ..both(0.4, 4) }, Exact, turns()),
+        (model(2, 111), PruneConfig { probe_heads: heads(0.2), ..both(0.4, 3) }, Off, turns()),
+        // A mean over the tokens that each half's sums have, or heads would weigh a tenth beside their history.
+        (
+            model(2, 112),
+            PruneConfig { probe_heads: heads(0.1), probe_tokens: 1.0, fusion: Fusion::Fixed(0.5), ..both(0.6, 3) },
+            Collapsed,
+            vec![Prompts(vec![40]), Answer(20)],
         ),
     ]);
 }
@@ -167,8 +193,8 @@ fn a_probed_prompt_chooses_and_its_answer_renews() {
 fn a_probed_prompt_with_a_dense_answer() {
     let prefill = |ratio| PruneConfig { phases: phases(true, false), ..settings(ratio, 1, 8) };
     converse_all(&[
-        (model(0, 80), prefill(0.4), Kind::Exact, vec![Prompts(vec![30]), Answer(6)]),
-        (model(2, 81), prefill(0.6), Kind::Collapsed, vec![Prompts(vec![18]), Answer(6), Prompts(vec![5]), Answer(2)]),
+        (model(0, 80), prefill(0.4), Exact, vec![Prompts(vec![30]), Answer(6)]),
+        (model(2, 81), prefill(0.6), Collapsed, vec![Prompts(vec![18]), Answer(6), Prompts(vec![5]), Answer(2)]),
     ]);
 }
 
@@ -177,10 +203,10 @@ fn a_probed_prompt_with_a_dense_answer() {
 fn sequences_side_by_side_share_a_choice() {
     let samples = |prune: PruneConfig| PruneConfig { probe_samples: 0.5, ..prune };
     converse_all(&[
-        (model(0, 90), decode(0.4, 0), Kind::None, vec![Prompts(vec![20, 20, 20]), Answer(6)]),
-        (model(1, 91), decode(0.4, 0), Kind::Collapsed, vec![Prompts(vec![5, 21, 2, 13]), Answer(6)]),
-        (model(2, 92), samples(both(0.4, 0)), Kind::Collapsed, vec![Prompts(vec![25, 9, 17]), Answer(6)]),
-        (model(0, 93), samples(both(0.6, 0)), Kind::Exact, vec![Prompts(vec![8, 16]), Answer(4), Prompts(vec![4, 9])]),
+        (model(0, 90), decode(0.4, 0), Off, vec![Prompts(vec![20, 20, 20]), Answer(6)]),
+        (model(1, 91), decode(0.4, 0), Collapsed, vec![Prompts(vec![5, 21, 2, 13]), Answer(6)]),
+        (model(2, 92), samples(both(0.4, 0)), Collapsed, vec![Prompts(vec![25, 9, 17]), Answer(6)]),
+        (model(0, 93), samples(both(0.6, 0)), Exact, vec![Prompts(vec![8, 16]), Answer(4), Prompts(vec![4, 9])]),
     ]);
 }
 

@@ -5,8 +5,7 @@ use crate::common::device::{Random, files, load, open, tiny};
 use secateur::config::{Method, ModelConfig, PruneConfig};
 use secateur::engine::{Scorer, SequenceOptions, Sequences};
 use secateur::gpu::GpuOptions;
-use secateur::prune::{History, LayerPlan, Plan, ProbeSize, Probing};
-use std::sync::Arc;
+use secateur::prune::{Knowledge, LayerPlan, Plan, ProbeSize};
 
 /// Multiply-adds of one token at `position` (0-based) in a layer that computes these units: q, k, v (of every kv head: the
 /// cache stays whole), the scores with every position up to its own and the mixing of their values, o, gate, up, down.
@@ -120,19 +119,15 @@ fn operations_of_sequences_side_by_side() {
 fn one_read_back_a_pass() {
     let gpu = open(&GpuOptions::default());
     let engine = load(&gpu, &files(&model(0, 6).gguf()));
-    let config = engine.config();
-    let history = Arc::new(History::empty(&gpu, config, Some(40)).unwrap());
     let mut random = Random(2);
     let batch = random.batch(&[30, 12, 40, 25], 288);
     for method in [Method::Pp, Method::FullBatch] {
         let prune = PruneConfig { method, ..settings(0.4, 1, 8) };
-        let plan = Plan::new(config, &prune);
-        let size = ProbeSize::new(&prune, 4, 40);
-        let mut probing = Probing::new(&gpu, config, &plan, size, (4, 40), Some(history.clone()), Some(0.99)).unwrap();
+        let mut chooser = engine.chooser(&prune, &Knowledge::default(), 40).unwrap();
         let mut scorer = Scorer::new(&engine, 4, 40).unwrap();
         for _ in 0..2 {
             let before = gpu.readbacks();
-            scorer.nll(&batch, &mut probing).unwrap();
+            scorer.nll(&batch, chooser.prepare(4, 40).unwrap()).unwrap();
             assert_eq!(gpu.readbacks() - before, 1, "likelihoods, {method:?}");
         }
         for phases in [phases(true, true), phases(false, true), phases(true, false)] {

@@ -1,15 +1,14 @@
-//! Masks from outside, calibration, and what must not change anything.
+//! Masks from outside, and what must not change anything.
 
-use super::{Kind, assert_history, calibrated, gpu, model, phases, settings};
+use super::{gpu, model, phases, settings};
 use crate::common::device::{Random, assert_close, tiny, tolerance};
-use crate::common::reference::probing;
 use crate::common::reference::{Half, Masks, Reference, Site};
 use crate::common::tiny_model::TinySpec;
 use secateur::Error;
 use secateur::config::{Method, PruneConfig};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::model::TensorType;
-use secateur::prune::{Calibrating, Dense, Frozen, History, LayerMasks, Mask, Plan, ProbeSize, Probing};
+use secateur::prune::{Dense, Frozen, Knowledge, LayerMasks, Mask, Plan};
 use std::sync::Arc;
 
 /// The engine's masks with these units.
@@ -41,7 +40,7 @@ fn check(scorer: &mut Scorer, engine: &Engine, reference: &Reference, batch: &[V
     let length = batch.iter().map(Vec::len).max().unwrap();
     let run = reference.run_batch(batch, &mut masks.clone());
     let selected = given(engine, masks);
-    let logits = scorer.last_logits(batch, &mut Frozen(&selected)).unwrap();
+    let logits = scorer.last_logits(batch, &mut Frozen { masks: &selected, compensation: None }).unwrap();
     let residual = scorer.residual(batch.len() * length).unwrap();
     let (hidden, allowed) = (engine.config().hidden_size, tolerance(engine.config(), length));
     for (sample, ids) in batch.iter().enumerate() {
@@ -104,9 +103,9 @@ fn wholly_pruned_groups_change_nothing() {
         }
         check(&mut scorer, &engine, &reference, &batch, &masks, "a fresh scorer");
         let selected = given(&engine, &masks);
-        let fresh = scorer.nll(&batch, &mut Frozen(&selected)).unwrap();
+        let fresh = scorer.nll(&batch, &mut Frozen { masks: &selected, compensation: None }).unwrap();
         scorer.nll(&other, &mut Dense).unwrap();
-        let after = scorer.nll(&batch, &mut Frozen(&selected)).unwrap();
+        let after = scorer.nll(&batch, &mut Frozen { masks: &selected, compensation: None }).unwrap();
         assert_eq!(fresh, after, "keys of another batch lie where none are computed");
     }
 }
@@ -122,53 +121,20 @@ fn a_mask_that_cannot_be_is_refused() {
     assert_eq!(mask.read(&gpu).unwrap(), [0, 5, 9]);
 }
 
-#[test]
-fn calibration_is_the_mean_of_squared_inputs() {
-    for (shape, kind) in [(0, Kind::Exact), (1, Kind::Exact), (2, Kind::Collapsed), (0, Kind::Collapsed)] {
-        let (engine, reference) = tiny(&model(shape, 30 + shape as u64));
-        let (found, exact) = calibrated(&engine, &reference, kind).unwrap();
-        assert_eq!(found.is_collapsed(), kind.collapsed());
-        assert_history(&engine, &found, &exact, &format!("{kind:?}"));
-    }
-}
-
-/// Positions past a batch's own keep what they had; longer batches than the history are refused.
-#[test]
-fn a_history_longer_than_the_samples() {
-    let (engine, reference) = tiny(&model(0, 34));
-    let batch = Random(3).batch(&[9; 2], 288);
-    let history = History::empty(engine.gpu(), engine.config(), Some(12)).unwrap();
-    Scorer::new(&engine, 2, 9).unwrap().observe(&batch, &mut Calibrating::new(&history, 2, 9)).unwrap();
-    let mut exact = probing::History::calibrate(&reference, &batch, false);
-    for rows in exact.rows.values_mut() {
-        rows.resize(12, vec![0.0; rows[0].len()]);
-    }
-    assert_history(&engine, &history, &exact, "12 positions, 9 tokens");
-    let prune = settings(0.4, 1, 8);
-    let plan = Plan::new(engine.config(), &prune);
-    let size = ProbeSize::new(&prune, 2, 13);
-    let error = Probing::new(engine.gpu(), engine.config(), &plan, size, (2, 13), Some(Arc::new(history)), None);
-    let text = error.err().expect("13 tokens do not fit 12 positions").to_string();
-    assert!(text.contains("12") && text.contains("13"), "{text}");
-}
-
 /// With nothing to prune a method computes what the dense pass computes, to the bit, and chooses nothing.
 #[test]
 fn a_ratio_of_zero_is_the_dense_pass() {
     let (engine, _) = tiny(&model(0, 40));
-    let (gpu, config) = (engine.gpu(), engine.config());
     let mut random = Random(5);
     let batch = random.batch(&[20, 11, 16], 288);
     let mut scorer = Scorer::new(&engine, 3, 20).unwrap();
     let dense = scorer.nll(&batch, &mut Dense).unwrap();
     for method in [Method::Pp, Method::FullBatch] {
         let prune = PruneConfig { method, ..settings(0.0, 0, 8) };
-        let plan = Plan::new(config, &prune);
-        assert!(!plan.prunes());
-        let size = ProbeSize::new(&prune, 3, 20);
-        let mut probing = Probing::new(gpu, config, &plan, size, (3, 20), None, None).unwrap();
-        assert_eq!(scorer.nll(&batch, &mut probing).unwrap(), dense);
-        assert!(probing.trace(gpu).unwrap().iter().flatten().all(Option::is_none));
+        let mut chooser = engine.chooser(&prune, &Knowledge::default(), 20).unwrap();
+        assert!(!chooser.plan().prunes() && *chooser.plan() == Plan::new(engine.config(), &prune));
+        assert_eq!(scorer.nll(&batch, chooser.prepare(3, 20).unwrap()).unwrap(), dense);
+        assert!(chooser.trace().unwrap().is_none() && chooser.history().is_none());
         for phases in [phases(true, true), phases(false, true), phases(true, false)] {
             let run = |prune: PruneConfig| {
                 let options =

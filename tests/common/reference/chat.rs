@@ -1,15 +1,19 @@
 //! Pruning of one conversation: the prompt dense or probed, generated tokens under frozen masks, masks renewed every so
-//! many tokens from the running mean of squared inputs over prompt and answer, dropped units included.
+//! many tokens from the running mean of squared inputs (or distances from means) over prompt and answer, dropped units included.
+//! A calibrated history by position serves the probe of the opening prompt; its mean over positions serves every later choice.
 
-use super::probing::{History, ProbePruning, best, fuse, kept_count, scores};
+use super::calibration::{Calibration, History};
+use super::probing::{ProbePruning, best, fuse, kept_count, measured, scores, stand_in};
 use super::{Before, Half, Masks, Method, Reference, Run, Site, Stream};
-use secateur::config::{ModelConfig, PruneConfig};
+use secateur::config::{HistoryKind, Method as Name, ModelConfig, PruneConfig};
 use std::collections::BTreeMap;
 
 type Sums = BTreeMap<Site, Vec<f64>>;
 
-/// Runs with given masks and adds every squared input, dropped units included, to the sums.
+/// Runs with given masks and adds what is measured of every input, dropped units included, to the sums.
 struct Watch<'a> {
+    prune: &'a PruneConfig,
+    calibration: Option<&'a Calibration>,
     masks: &'a Masks,
     sums: &'a mut Sums,
 }
@@ -22,9 +26,15 @@ impl Method for Watch<'_> {
     fn ran(&mut self, site: Site, inputs: &[Vec<f64>], _: Option<&[u32]>) {
         let Some(sum) = self.sums.get_mut(&site) else { return };
         let width = sum.len();
-        for row in inputs.iter().flat_map(|input| input.chunks_exact(width)) {
-            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+        for input in inputs {
+            for row in measured(self.prune, self.calibration, site, input).chunks_exact(width) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
         }
+    }
+
+    fn stand_in(&self, site: Site) -> Option<&[f64]> {
+        stand_in(self.prune, self.calibration, site)
     }
 }
 
@@ -32,10 +42,13 @@ impl Method for Watch<'_> {
 pub struct Chat<'m> {
     model: &'m Reference,
     prune: PruneConfig,
-    history: Option<History>,
+    calibration: Option<Calibration>,
+    /// For the probe of the opening prompt, and for everything later.
+    histories: [Option<History>; 2],
     pub streams: Vec<Stream>,
     sums: Sums,
-    summed: usize,
+    /// Tokens in the sums of each site.
+    summed: BTreeMap<Site, usize>,
     /// Sums over tokens since the last choice, and their number.
     waiting: (Sums, usize),
     /// Masks of the next token.
@@ -46,14 +59,27 @@ pub struct Chat<'m> {
 }
 
 impl<'m> Chat<'m> {
-    pub fn new(model: &'m Reference, prune: &PruneConfig, history: Option<History>, samples: usize) -> Chat<'m> {
+    pub fn new(
+        model: &'m Reference,
+        prune: &PruneConfig,
+        calibration: Option<Calibration>,
+        samples: usize,
+    ) -> Chat<'m> {
+        let history = |kind: HistoryKind| {
+            let remembers = prune.method == Name::Pp && prune.history != HistoryKind::Off;
+            calibration
+                .as_ref()
+                .filter(|_| remembers)
+                .and_then(|calibration| calibration.history(kind, prune.statistic))
+        };
         Chat {
             model,
             prune: prune.clone(),
-            history,
+            histories: [history(prune.history), history(HistoryKind::Collapsed)],
+            calibration,
             streams: vec![model.empty(); samples],
             sums: zeros(model, prune),
-            summed: 0,
+            summed: sites(&model.config, prune).into_iter().map(|site| (site, 0)).collect(),
             waiting: (zeros(model, prune), 0),
             masks: Masks::new(),
             margins: BTreeMap::new(),
@@ -71,14 +97,17 @@ impl<'m> Chat<'m> {
             self.absorb();
         }
         let run = if self.prune.phases.prefill {
-            // An exact history belongs to positions from the start.
+            // A history by position belongs to positions from the start, as far as it has them.
+            let longest = prompts.iter().map(Vec::len).max().expect("prompts");
             let starts = self.streams.iter().all(|stream| stream.length == 0);
-            let history = self.history.clone().filter(|history| starts || history.collapsed);
-            let mut probing = ProbePruning::new(&self.prune, history, None);
+            let [opening, later] = &self.histories;
+            let fits = starts && opening.as_ref().is_none_or(|history| history.covers(longest));
+            let history = if fits { opening } else { later };
+            let mut probing = ProbePruning::new(&self.prune, history.clone(), false, self.calibration.as_ref());
             let run = self.model.run(&mut self.streams, prompts, &mut probing);
             // Decoding goes on from what the probe saw, the mean over its samples of each of its tokens.
             self.sums = probing.traces.iter().map(|(&site, trace)| (site, trace.plain.clone())).collect();
-            self.summed = probing.traces.values().next().map_or(0, |trace| trace.tokens.len());
+            self.summed = probing.traces.iter().map(|(&site, trace)| (site, trace.tokens.len())).collect();
             self.margins = probing
                 .traces
                 .iter()
@@ -88,9 +117,11 @@ impl<'m> Chat<'m> {
             self.choices += 1;
             run
         } else {
-            let mut watch = Watch { masks: &Masks::new(), sums: &mut self.sums };
+            let (prune, calibration) = (&self.prune, self.calibration.as_ref());
+            let mut watch = Watch { prune, calibration, masks: &Masks::new(), sums: &mut self.sums };
             let run = self.model.run(&mut self.streams, prompts, &mut watch);
-            self.summed += prompts.iter().map(Vec::len).sum::<usize>();
+            let tokens = prompts.iter().map(Vec::len).sum::<usize>();
+            self.summed.values_mut().for_each(|summed| *summed += tokens);
             if self.prune.phases.decode {
                 self.choose();
             }
@@ -108,7 +139,8 @@ impl<'m> Chat<'m> {
         let none = Masks::new();
         let masks = if self.prune.phases.decode { &self.masks } else { &none };
         let batch: Vec<Vec<u32>> = ids.iter().map(|&id| vec![id]).collect();
-        let mut watch = Watch { masks, sums: &mut self.waiting.0 };
+        let (prune, calibration) = (&self.prune, self.calibration.as_ref());
+        let mut watch = Watch { prune, calibration, masks, sums: &mut self.waiting.0 };
         let run = self.model.run(&mut self.streams, &batch, &mut watch);
         self.waiting.1 += 1;
         self.logits(&run)
@@ -119,21 +151,21 @@ impl<'m> Chat<'m> {
         for (site, sum) in &mut self.sums {
             sum.iter_mut().zip(&self.waiting.0[site]).for_each(|(sum, more)| *sum += more);
         }
-        self.summed += self.waiting.1;
+        self.summed.values_mut().for_each(|summed| *summed += self.waiting.1);
         self.waiting = (zeros(self.model, &self.prune), 0);
     }
 
-    /// Chooses every mask from the mean of the sums, fused with one row of history.
+    /// Chooses every mask from the mean of the sums, fused with the history's mean over positions.
     fn choose(&mut self) {
         for (&site, sum) in &self.sums {
             let count = kept_count(&self.model.config, &self.prune, site).expect("sums of pruned sites alone");
-            let history = self.history.as_ref().filter(|history| history.collapsed);
             let fused = |(c, sum): (usize, &f64)| {
-                let mean = sum / self.summed as f64;
-                history.map_or(mean, |history| fuse(mean, history.at(site, 0)[c]))
+                let mean = sum / self.summed[&site] as f64;
+                let later = self.histories[1].as_ref();
+                later.map_or(mean, |history| fuse(self.prune.fusion, mean, history.at(site, 0)[c]))
             };
             let f: Vec<f64> = sum.iter().enumerate().map(fused).collect();
-            let (kept, margin) = best(&scores(self.model, site, &f), count, None);
+            let (kept, margin) = best(&scores(self.model, &self.prune, site, &f), count, None);
             self.masks.insert(site, kept);
             self.margins.insert(site, margin);
         }

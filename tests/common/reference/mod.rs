@@ -1,9 +1,11 @@
 //! A naive LLaMA on the CPU, for models small enough: plain loops over 64-bit floats, so that a difference to the engine
 //! is the engine's rounding alone. It shares no code with `src/`, knows no padding (samples have their own lengths), and
-//! computes every unit always: pruning sets what was dropped to zero before `o_proj` and `down_proj`.
+//! computes every unit always: pruning sets what was dropped to zero (or to means) before `o_proj` and `down_proj`.
 
+pub mod calibration;
 pub mod chat;
 pub mod probing;
+pub mod statics;
 
 use secateur::config::{ModelConfig, RopeLayout, RopeScaling};
 use secateur::format::WeightFormat;
@@ -46,6 +48,11 @@ pub trait Method {
 
     /// Shows the ranked input of every unit, dropped ones too, by sample `[tokens][width]`.
     fn ran(&mut self, _site: Site, _inputs: &[Vec<f64>], _kept: Option<&[u32]>) {}
+
+    /// What the inputs of dropped units count as, `[width]`; `None` = zero.
+    fn stand_in(&self, _site: Site) -> Option<&[f64]> {
+        None
+    }
 }
 
 impl Method for Masks {
@@ -182,7 +189,7 @@ impl Reference {
                     .collect();
                 method.ran(site, &inputs, kept.as_deref());
                 for (x, input) in x.iter_mut().zip(&inputs) {
-                    self.add_projection(site, x, input, kept.as_deref());
+                    self.add_projection(site, x, input, kept.as_deref().map(|kept| (kept, method.stand_in(site))));
                 }
                 match half {
                     Half::Attention => run.mixed.push(inputs),
@@ -294,14 +301,16 @@ impl Reference {
             .collect()
     }
 
-    /// `x += W input`, where the units that are not kept count as zero.
-    fn add_projection(&self, site: Site, x: &mut [f64], input: &[f64], kept: Option<&[u32]>) {
+    /// `x += W input`, where the units that are not kept count as zero or as what stands in for them.
+    fn add_projection(&self, site: Site, x: &mut [f64], input: &[f64], kept: Option<(&[u32], Option<&[f64]>)>) {
         let (width, unit) = self.widths(site.half);
         for (x, input) in x.chunks_exact_mut(self.config.hidden_size).zip(input.chunks_exact(width)) {
             let mut input = input.to_vec();
             for (column, value) in input.iter_mut().enumerate() {
-                if kept.is_some_and(|kept| !kept.contains(&((column / unit) as u32))) {
-                    *value = 0.0;
+                if let Some((kept, stand_in)) = kept
+                    && !kept.contains(&((column / unit) as u32))
+                {
+                    *value = stand_in.map_or(0.0, |means| means[column]);
                 }
             }
             x.iter_mut().zip(product(self.reader(site), &input)).for_each(|(x, y)| *x += y);

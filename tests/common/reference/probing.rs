@@ -1,8 +1,9 @@
 //! Probe Pruning of a batch, written down from the paper (arXiv 2502.15618, sections 4.1 to 4.4) with the defaults of the
 //! authors' implementation: which states run ahead, what they say about each unit, what is kept, how history follows.
 
+use super::calibration::{Calibration, History};
 use super::{Before, Half, Masks, Method, Past, Reference, Site};
-use secateur::config::{Method as Name, ModelConfig, PruneConfig};
+use secateur::config::{Fusion, Method as Name, ModelConfig, PruneConfig, ScoreKind, Statistic};
 use std::collections::BTreeMap;
 
 /// Units that a half of `layer` keeps; `None` where nothing is pruned.
@@ -14,8 +15,14 @@ pub fn kept_count(model: &ModelConfig, prune: &PruneConfig, site: Site) -> Optio
     // Python's round(x, 2), so that the mean over all layers is the wished ratio.
     let ratio = layers as f64 / (layers - prune.dense_layers) as f64 * prune.ratio;
     let ratio = format!("{ratio:.2}").parse::<f64>().expect("a number").min(1.0);
+    // Heads that go together are one.
+    let together = if site.half == Half::Attention && prune.whole_groups {
+        model.num_attention_heads / model.num_key_value_heads
+    } else {
+        1
+    };
     let all = match site.half {
-        Half::Attention => model.num_attention_heads,
+        Half::Attention => model.num_attention_heads / together,
         Half::Mlp => model.intermediate_size,
     };
     // Something always stays.
@@ -23,44 +30,7 @@ pub fn kept_count(model: &ModelConfig, prune: &PruneConfig, site: Site) -> Optio
     while site.half == Half::Mlp && !kept.is_multiple_of(prune.tile) && kept < all {
         kept += 1;
     }
-    (kept < all).then_some(kept)
-}
-
-/// Mean squared ranked inputs, by site; a row for every position, or one for all.
-#[derive(Debug, Clone)]
-pub struct History {
-    pub collapsed: bool,
-    /// `[position][width]`, or one row.
-    pub rows: BTreeMap<Site, Vec<Vec<f64>>>,
-}
-
-impl History {
-    /// Mean over the samples of a dense pass of squared inputs (collapsed: over samples and positions).
-    pub fn calibrate(model: &Reference, batch: &[Vec<u32>], collapsed: bool) -> History {
-        let run = model.run_batch(batch, &mut Masks::new());
-        let (samples, length) = (batch.len(), batch[0].len());
-        let mean = |half: Half, inputs: &[Vec<f64>]| -> Vec<Vec<f64>> {
-            let width = model.widths(half).0;
-            let square = |b: usize, t: usize, c: usize| inputs[b][t * width + c].powi(2);
-            let over_samples = |t: usize, c: usize| (0..samples).map(|b| square(b, t, c)).sum::<f64>() / samples as f64;
-            let over_all = |c: usize| (0..length).map(|t| over_samples(t, c)).sum::<f64>() / length as f64;
-            match collapsed {
-                true => vec![(0..width).map(over_all).collect()],
-                false => (0..length).map(|t| (0..width).map(|c| over_samples(t, c)).collect()).collect(),
-            }
-        };
-        let mut rows = BTreeMap::new();
-        for layer in 0..model.config.num_hidden_layers {
-            rows.insert(Site { layer, half: Half::Attention }, mean(Half::Attention, &run.mixed[layer]));
-            rows.insert(Site { layer, half: Half::Mlp }, mean(Half::Mlp, &run.active[layer]));
-        }
-        History { collapsed, rows }
-    }
-
-    /// The row that a token of this position has.
-    pub fn at(&self, site: Site, position: usize) -> &[f64] {
-        &self.rows[&site][if self.collapsed { 0 } else { position }]
-    }
+    (kept < all).then_some(kept * together)
 }
 
 /// What one probe saw and decided. A margin is the relative gap between the weakest kept and the strongest dropped.
@@ -82,15 +52,25 @@ pub struct Trace {
 /// Probe Pruning, or full-batch probing where the settings say so.
 pub struct ProbePruning {
     pub prune: PruneConfig,
+    /// What statistics are fused with.
     pub history: Option<History>,
-    /// Factor of the old history, where it follows the batches.
-    pub ema: Option<f64>,
+    /// Whether the history follows the batches.
+    pub follows: bool,
+    /// Where means are taken from, if settings need any.
+    pub calibration: Option<Calibration>,
     pub traces: BTreeMap<Site, Trace>,
 }
 
 impl ProbePruning {
-    pub fn new(prune: &PruneConfig, history: Option<History>, ema: Option<f64>) -> ProbePruning {
-        ProbePruning { prune: prune.clone(), history, ema, traces: BTreeMap::new() }
+    pub fn new(
+        prune: &PruneConfig,
+        history: Option<History>,
+        follows: bool,
+        calibration: Option<&Calibration>,
+    ) -> ProbePruning {
+        let history = history.filter(|_| prune.method == Name::Pp);
+        let calibration = calibration.cloned();
+        ProbePruning { prune: prune.clone(), history, follows, calibration, traces: BTreeMap::new() }
     }
 
     /// Kept units of the last batch.
@@ -99,14 +79,18 @@ impl ProbePruning {
     }
 
     /// Section 4.1: `(tokens, samples)`, each with its margin.
-    fn probe(&self, x: &[Vec<f64>], hidden: usize) -> ((Vec<u32>, f64), (Vec<u32>, f64)) {
+    fn probe(&self, half: Half, x: &[Vec<f64>], hidden: usize) -> ((Vec<u32>, f64), (Vec<u32>, f64)) {
         let norms: Vec<Vec<f64>> =
             x.iter().map(|x| x.chunks_exact(hidden).map(|row| super::dot(row, row).sqrt()).collect()).collect();
         let length = norms.iter().map(Vec::len).max().expect("a batch");
         let share = |share: f64, of: usize| (share * of as f64).ceil() as usize;
+        let (mut of_tokens, mut of_samples) = (self.prune.probe_tokens, self.prune.probe_samples);
+        if let (Half::Attention, Some(own)) = (half, self.prune.probe_heads) {
+            (of_tokens, of_samples) = (own.tokens, own.samples);
+        }
         let (token_count, sample_count) = match self.prune.method {
             Name::FullBatch => (length, x.len()),
-            _ => (share(self.prune.probe_tokens, length).max(2), share(self.prune.probe_samples, x.len())),
+            _ => (share(of_tokens, length).max(2), share(of_samples, x.len())),
         };
         let (token_count, sample_count) = (token_count.min(length), sample_count.clamp(1, x.len()));
         // A token that a sample does not have adds nothing.
@@ -119,8 +103,15 @@ impl ProbePruning {
         (tokens, samples)
     }
 
-    /// The statistic `a[t][c]` of the probe: the mean over its samples that have token `t` of squared ranked inputs.
-    fn statistic(model: &Reference, site: Site, before: &Before<'_>, tokens: &[u32], samples: &[u32]) -> Vec<Vec<f64>> {
+    /// The statistic `a[t][c]` of the probe: the mean over its samples that have token `t` of what is measured of ranked inputs.
+    fn statistic(
+        &self,
+        model: &Reference,
+        site: Site,
+        before: &Before<'_>,
+        tokens: &[u32],
+        samples: &[u32],
+    ) -> Vec<Vec<f64>> {
         let (hidden, width) = (model.config.hidden_size, model.widths(site.half).0);
         let mut sums = vec![(vec![0.0; width], 0usize); tokens.len()];
         for &sample in samples {
@@ -130,8 +121,9 @@ impl ProbePruning {
             let positions: Vec<usize> = real.iter().map(|t| first + t).collect();
             // The compressed sequence attends to itself alone, causally, each token at its own position.
             let ranked = model.ranked_input(site, &rows, &positions, &mut Past::default());
-            for ((sum, count), row) in sums.iter_mut().zip(ranked.chunks_exact(width)) {
-                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+            let values = measured(&self.prune, self.calibration.as_ref(), site, &ranked);
+            for ((sum, count), row) in sums.iter_mut().zip(values.chunks_exact(width)) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 *count += 1;
             }
         }
@@ -142,19 +134,19 @@ impl ProbePruning {
 impl Method for ProbePruning {
     fn choose(&mut self, model: &Reference, site: Site, before: &Before<'_>) -> Option<Vec<u32>> {
         let count = kept_count(&model.config, &self.prune, site)?;
-        let ((tokens, token_margin), (samples, sample_margin)) = self.probe(before.residual, model.config.hidden_size);
-        let a = Self::statistic(model, site, before, &tokens, &samples);
-        let history = self.history.as_ref().filter(|_| self.prune.method == Name::Pp);
+        let ((tokens, token_margin), (samples, sample_margin)) =
+            self.probe(site.half, before.residual, model.config.hidden_size);
+        let a = self.statistic(model, site, before, &tokens, &samples);
         let width = model.widths(site.half).0;
         let (mut statistic, mut plain) = (vec![0.0; width], vec![0.0; width]);
         for (a, &token) in a.iter().zip(&tokens) {
-            let h = history.map(|history| history.at(site, token as usize));
+            let h = self.history.as_ref().map(|history| history.at(site, token as usize));
             for c in 0..width {
-                statistic[c] += h.map_or(a[c], |h| fuse(a[c], h[c]));
+                statistic[c] += h.map_or(a[c], |h| fuse(self.prune.fusion, a[c], h[c]));
                 plain[c] += a[c];
             }
         }
-        let scores = scores(model, site, &statistic);
+        let scores = scores(model, &self.prune, site, &statistic);
         let (kept, score_margin) = best(&scores, count, None);
         let trace = Trace {
             tokens,
@@ -172,41 +164,68 @@ impl Method for ProbePruning {
     }
 
     fn ran(&mut self, site: Site, inputs: &[Vec<f64>], kept: Option<&[u32]>) {
-        let (Some(history), Some(ema), Some(kept)) = (&mut self.history, self.ema, kept) else { return };
-        let rows = history.rows.get_mut(&site).expect("a history of every site");
-        let width = rows[0].len();
-        let unit = width / self.traces[&site].scores.len();
+        let (true, Some(kept)) = (self.follows, kept) else { return };
+        let values: Vec<Vec<f64>> =
+            inputs.iter().map(|input| measured(&self.prune, self.calibration.as_ref(), site, input)).collect();
+        let Some(history) = &mut self.history else { return };
+        let unit = history.rows[&site][0].len() / self.traces[&site].scores.len();
         let columns: Vec<usize> = kept.iter().flat_map(|&u| u as usize * unit..(u as usize + 1) * unit).collect();
-        let length = inputs.iter().map(|input| input.len() / width).max().expect("a batch");
-        // A collapsed history takes all tokens as one.
-        let groups: Vec<Vec<usize>> =
-            if history.collapsed { vec![(0..length).collect()] } else { (0..length).map(|t| vec![t]).collect() };
-        for (row, tokens) in rows.iter_mut().zip(groups) {
-            for &c in &columns {
-                let seen: Vec<f64> = tokens
-                    .iter()
-                    .flat_map(|t| inputs.iter().filter_map(move |input| input.get(t * width + c)))
-                    .map(|x| x * x)
-                    .collect();
-                row[c] = ema * row[c] + (1.0 - ema) * seen.iter().sum::<f64>() / seen.len() as f64;
-            }
+        history.follow(site, &columns, &values, f64::from(self.prune.ema));
+    }
+
+    fn stand_in(&self, site: Site) -> Option<&[f64]> {
+        stand_in(&self.prune, self.calibration.as_ref(), site)
+    }
+}
+
+/// What is measured of activations `[tokens][width]`: squares, or squared distances from the calibrated means.
+pub fn measured(prune: &PruneConfig, calibration: Option<&Calibration>, site: Site, inputs: &[f64]) -> Vec<f64> {
+    match prune.statistic {
+        Statistic::Energy => inputs.iter().map(|x| x * x).collect(),
+        Statistic::Fluctuation => {
+            let mean = &calibration.expect("a fluctuation needs means").sites[&site].mean;
+            inputs.iter().zip(mean.iter().cycle()).map(|(x, mean)| (x - mean).powi(2)).collect()
         }
     }
 }
 
-/// Importance-scaled fusion of a statistic with history.
-pub fn fuse(a: f64, h: f64) -> f64 {
-    let w = a / (a + h + 1e-6);
+/// What dropped inputs count as: their calibrated means, where settings want that.
+pub fn stand_in<'c>(prune: &PruneConfig, calibration: Option<&'c Calibration>, site: Site) -> Option<&'c [f64]> {
+    prune.compensate.then(|| &calibration.expect("a compensation needs means").sites[&site].mean[..])
+}
+
+/// Fusion of a statistic with history.
+pub fn fuse(fusion: Fusion, a: f64, h: f64) -> f64 {
+    let w = match fusion {
+        Fusion::Scaled => a / (a + h + 1e-6),
+        Fusion::Fixed(weight) => f64::from(weight),
+    };
     w * a + (1.0 - w) * h
 }
 
-/// PPsp scores: of a column `||f[k] W[:, k]^2||`, of a unit the norm of its columns' scores.
-pub fn scores(model: &Reference, site: Site, f: &[f64]) -> Vec<f64> {
+/// Scores of units: of a column `||f[k] W[:, k]^2||`, `sqrt(f[k]) sum |W[:, k]|` or `f[k] sum W[:, k]^2`; of a unit (or of all heads
+/// that go together) the norm, the sum or the mean of its columns' scores.
+pub fn scores(model: &Reference, prune: &PruneConfig, site: Site, f: &[f64]) -> Vec<f64> {
     let (width, unit) = model.widths(site.half);
-    let squared =
-        |k: usize| -> f64 { model.reader(site).chunks_exact(width).map(|row| (f[k] * row[k] * row[k]).powi(2)).sum() };
-    let columns: Vec<f64> = (0..width).map(squared).collect();
-    columns.chunks_exact(unit).map(|unit| unit.iter().sum::<f64>().sqrt()).collect()
+    let over = |k: usize, of: &dyn Fn(f64) -> f64| -> f64 {
+        model.reader(site).chunks_exact(width).map(|row| of(row[k])).sum()
+    };
+    let column = |k: usize| match prune.score {
+        ScoreKind::Ppsp => over(k, &|w| (f[k] * w * w).powi(2)).sqrt(),
+        ScoreKind::Wanda => f[k].sqrt() * over(k, &f64::abs),
+        ScoreKind::Flap => f[k] * over(k, &|w| w * w),
+    };
+    let columns: Vec<f64> = (0..width).map(column).collect();
+    let together = match site.half {
+        Half::Attention if prune.whole_groups => model.config.num_attention_heads / model.config.num_key_value_heads,
+        _ => 1,
+    };
+    let score = |columns: &[f64]| match prune.score {
+        ScoreKind::Ppsp => super::dot(columns, columns).sqrt(),
+        ScoreKind::Wanda => columns.iter().sum(),
+        ScoreKind::Flap => columns.iter().sum::<f64>() / columns.len() as f64,
+    };
+    columns.chunks_exact(unit * together).flat_map(|columns| vec![score(columns); together]).collect()
 }
 
 /// The `keep` best, ascending, ties to the lower index, `forced` always among them; and the margin.
