@@ -67,7 +67,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
         command.args(line).current_dir(self.dir.path()).stdin(Stdio::null());
         // A model folder of its own, and nothing of the user's settings.
-        for name in ["SECATEUR_MODEL", "SECATEUR_DEVICE", "SECATEUR_LOG"] {
+        for name in ["SECATEUR_MODEL", "SECATEUR_DEVICE", "SECATEUR_LOG", "SECATEUR_DATA"] {
             command.env_remove(name);
         }
         command.env("SECATEUR_MODELS", self.path("models"));

@@ -1,5 +1,7 @@
 //! Pulling models from a local HTTP server and from a stand-in for pip. Nothing here leaves this machine.
 
+#[path = "pull/datasets.rs"]
+mod datasets;
 #[path = "pull/server.rs"]
 mod server;
 #[cfg(unix)]

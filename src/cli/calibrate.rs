@@ -2,7 +2,7 @@
 
 use super::interrupt::{self, Work};
 use super::knowledge::samples_of;
-use super::load::Opened;
+use super::load::{Opened, data_file};
 use super::options::{HistoryName, ModelOptions};
 use super::output::{bytes, check_writable, note, print};
 use super::progress::{Unit, bar};
@@ -69,7 +69,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         },
     };
     let opened = Opened::open(&args.model)?;
-    let data = TextData::read(&args.data, None)?;
+    let data = TextData::read(&data_file(&args.data)?, None)?;
     let samples = samples_of(&data, &opened, &options)?;
     let sha256 = opened.files.sha256()?;
     let out = match &args.out {

@@ -1,6 +1,6 @@
 //! What methods build on: calibrations, from their files or measured on the way, and units of a file.
 
-use super::load::Opened;
+use super::load::{Opened, data_file};
 use super::options::PruneOptions;
 use super::output::note;
 use super::progress::{Unit, bar};
@@ -72,7 +72,7 @@ impl KnowledgeOptions {
                 prepared.known.calibration = Some(Arc::new(calibration));
             }
             Some(path) => {
-                let data = TextData::read(path, None)?;
+                let data = TextData::read(&data_file(path)?, None)?;
                 let positions = finest(prune);
                 let samples = self.calibration_samples;
                 let options = CalibrateOptions { samples, seq_len, batch, seed: None, positions };

@@ -9,6 +9,7 @@ use secateur::eval::report::{DeviceRecord, ModelRecord};
 use secateur::gpu::{Gpu, GpuOptions};
 use secateur::model::{ModelFiles, pull};
 use secateur::text::{ChatTemplate, Tokenizer};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +29,11 @@ pub struct Loaded {
     pub engine: Arc<Engine>,
     /// Seconds of opening the device and uploading the weights.
     pub seconds: f64,
+}
+
+/// The file that `--data` or `--calibration` means: a path, or the name of a pulled data set.
+pub fn data_file(name_or_path: &Path) -> secateur::Result<PathBuf> {
+    pull::resolve_data(name_or_path, &pull::data_dir()?)
 }
 
 impl Opened {

@@ -5,7 +5,7 @@ use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
 use secateur::model::catalogue::{Catalogue, Entry};
-use secateur::model::pull::{self, PullOptions};
+use secateur::model::pull::{self, Progress, PullOptions};
 use std::path::PathBuf;
 
 /// Arguments of `secateur pull`.
@@ -36,14 +36,23 @@ pub fn run(args: &PullArgs) -> Result<()> {
 
 /// Pulls one model behind a progress bar; returns its path.
 pub fn fetch(entry: &Entry) -> Result<PathBuf> {
-    let bar = bar(&entry.name, entry.bytes, Unit::Bytes);
-    let mut progress = |at: pull::Progress| {
-        bar.set_message(format!("{}: {}", entry.name, at.step));
+    let dir = pull::models_dir()?;
+    watched(&entry.name, entry.bytes, &mut |progress| pull::pull(entry, &mut PullOptions::new(dir.clone(), progress)))
+}
+
+/// A pull behind a progress bar.
+pub fn watched(
+    name: &str,
+    bytes: u64,
+    pull: &mut dyn FnMut(&mut dyn FnMut(Progress) -> secateur::Result<()>) -> secateur::Result<PathBuf>,
+) -> Result<PathBuf> {
+    let bar = bar(name, bytes, Unit::Bytes);
+    let pulled = pull(&mut |at| {
+        bar.set_message(format!("{name}: {}", at.step));
         bar.set_length(at.total);
         bar.set_position(at.done);
         Ok(())
-    };
-    let pulled = pull::pull(entry, &mut PullOptions::new(pull::models_dir()?, &mut progress));
+    });
     bar.finish_and_clear();
     Ok(pulled?)
 }

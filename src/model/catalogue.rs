@@ -97,10 +97,7 @@ impl Catalogue {
             if entry.sha256.len() != 64 || !entry.sha256.chars().all(hexadecimal) {
                 return Err(bad(format!("`{}` has no SHA-256 of 64 lower-case digits", entry.name)));
             }
-            // The name becomes a path below the model folder.
-            if entry.file.is_empty() || entry.file.starts_with('.') || entry.file.contains(['/', '\\', ':']) {
-                return Err(bad(format!("`{}` has the file name `{}`, which is no plain one", entry.name, entry.file)));
-            }
+            check_file_name(&entry.name, &entry.file).map_err(bad)?;
         }
         catalogue
             .get(&catalogue.default)
@@ -126,6 +123,14 @@ impl Catalogue {
     /// The names of all entries.
     pub fn names(&self) -> Vec<&str> {
         self.models.iter().map(|entry| entry.name.as_str()).collect()
+    }
+}
+
+/// Refuses a file name that is no plain one: it becomes a path below a folder. The error is a text.
+pub(super) fn check_file_name(name: &str, file: &str) -> Result<(), String> {
+    match file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', ':']) {
+        true => Err(format!("`{name}` has the file name `{file}`, which is no plain one")),
+        false => Ok(()),
     }
 }
 

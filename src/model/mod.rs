@@ -1,9 +1,10 @@
-//! Model files: GGUF and Hugging Face folders, the catalogue and its downloads.
+//! Model files: GGUF and Hugging Face folders, the catalogue and its downloads, and those of data sets.
 //!
 //! Owns everything between a path and a checked set of tensors in memory maps. Invariant: whatever [`ModelFiles`]
 //! hands out has been checked against the files' sizes and against the configuration; files are treated as hostile.
 
 pub mod catalogue;
+pub mod datasets;
 pub mod files;
 pub mod gguf;
 mod mapped;

@@ -166,3 +166,24 @@ fn files_and_tasks_must_fit_each_other() {
     refused(&[&piqa[..], &["--few-shot", "7", "--predictions", "old.jsonl"]].concat(), &["7 examples"]);
     assert_eq!(fs::read_to_string(bench.path("old.jsonl")).unwrap(), "old", "a failed run leaves it alone");
 }
+
+#[test]
+fn pulled_data_sets_go_by_their_names() {
+    let bench = Bench::new();
+    rows(&bench);
+    let listed = bench.run(&["eval", "pull", "--list"]).ok().stdout;
+    for name in
+        ["boolq", "piqa", "hellaswag", "winogrande", "arc-easy", "arc-challenge", "openbookqa", "wikitext2", "c4"]
+    {
+        assert!(listed.lines().any(|line| line.starts_with(name) && line.contains("licence")), "{name} in {listed}");
+    }
+    bench.run(&["eval", "pull", "imagenet"]).refused(&["imagenet", "wikitext2"]);
+    // The folder of data lies beside the one of models; see `Bench::command`.
+    bench.tiny(&["eval", "tasks", "--task", "boolq"]).refused(&["secateur eval pull boolq", text(&bench.path("data"))]);
+    bench.tiny(&["eval", "perplexity", "--data", "wikitext2"]).refused(&["secateur eval pull wikitext2"]);
+    fs::create_dir(bench.path("data")).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tasks/boolq.zstd.parquet");
+    fs::copy(fixture, bench.path("data/boolq.parquet")).unwrap();
+    let out = bench.tiny(&["eval", "tasks", "--task", "boolq", "--json"]).json();
+    assert_eq!((&out[0]["rows"], &out[0]["data"]), (&json!(2), &json!(text(&bench.path("data/boolq.parquet")))));
+}

@@ -2,6 +2,7 @@
 
 mod continuation;
 mod perplexity;
+mod pull;
 mod tasks;
 
 use super::knowledge::KnowledgeOptions;
@@ -29,6 +30,13 @@ pub enum EvalCommand {
     /// lm-evaluation-harness. The answer that the model finds likeliest is its answer: `acc` takes the log likelihood of
     /// the whole answer, `acc_norm` that by character. Runs dense unless --ratio or --method is given.
     Tasks(tasks::TasksArgs),
+    /// Download data sets: those of the tasks, WikiText-2 and C4
+    ///
+    /// Each is one file of the Hugging Face hub (HF_ENDPOINT names another) at a fixed commit, kept in the folder `data`
+    /// beside that of the models (SECATEUR_DATA names another). What comes is held against the size and the SHA-256 that
+    /// the hub names for that commit; of files for which it names no SHA-256, against the size alone. --data takes the
+    /// names of what has been pulled.
+    Pull(pull::PullArgs),
 }
 
 /// Runs an evaluation.
@@ -37,6 +45,7 @@ pub fn run(command: &EvalCommand) -> Result<()> {
         EvalCommand::Perplexity(args) => perplexity::run(args),
         EvalCommand::Continuation(args) => continuation::run(args),
         EvalCommand::Tasks(args) => tasks::run(args),
+        EvalCommand::Pull(args) => pull::run(args),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{positive, remark};
 use crate::cli::answer::removed;
 use crate::cli::knowledge::KnowledgeOptions;
-use crate::cli::load::{Loaded, Opened};
+use crate::cli::load::{Loaded, Opened, data_file};
 use crate::cli::options::{ModelOptions, PruneOptions};
 use crate::cli::output::{JsonOption, check_writable, note, print};
 use crate::cli::progress::{Unit, bar};
@@ -62,7 +62,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
         check_writable(path)?;
     }
     let opened = Opened::open(&args.model)?;
-    let data = TextData::read(&args.data, args.max_chars)?;
+    let data = TextData::read(&data_file(&args.data)?, args.max_chars)?;
     let wanted = args.batch.saturating_mul(args.batches);
     let chunks = data.chunks(&opened.tokenizer, args.seq_len, wanted)?;
     if chunks.ids.len() < wanted {

@@ -3,7 +3,7 @@
 use super::{positive, remark};
 use crate::cli::answer::removed;
 use crate::cli::knowledge::{KnowledgeOptions, Known};
-use crate::cli::load::{Loaded, Opened};
+use crate::cli::load::{Loaded, Opened, data_file};
 use crate::cli::options::{ModelOptions, PruneOptions};
 use crate::cli::output::{JsonOption, check_writable, note, print, write_whole};
 use crate::cli::progress::{Unit, bar};
@@ -28,8 +28,8 @@ pub struct TasksArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
     task: Vec<TaskName>,
     /// The questions, as the Hugging Face data sets have them (.jsonl, .json or .parquet, also with .gz); of several
-    /// tasks, NAME=FILE once for each
-    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    /// tasks, NAME=FILE once for each. A task without a file has the data set of its name, which `eval pull` gets
+    #[arg(long, value_name = "[NAME=]FILE")]
     data: Vec<OfTask>,
     /// Ask only the first N of each file
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -156,9 +156,9 @@ fn files(args: &TasksArgs) -> Result<Vec<(TaskName, PathBuf, FewShot)>> {
         }
         let of =
             |given: &[OfTask]| given.iter().find(|of| of.task.is_none_or(|of| of == task)).map(|of| of.file.clone());
-        let file = of(&args.data)
-            .ok_or_else(|| Error::Setting(format!("no --data for the task {task}: give --data {task}=FILE")))?;
-        let few_shot = FewShot { count: args.few_shot, data: of(&args.few_shot_data), seed: args.seed };
+        let file = data_file(&of(&args.data).unwrap_or_else(|| task.name().into()))?;
+        let examples = of(&args.few_shot_data).map(|file| data_file(&file)).transpose()?;
+        let few_shot = FewShot { count: args.few_shot, data: examples, seed: args.seed };
         files.push((task, file, few_shot));
     }
     Ok(files)

@@ -60,22 +60,87 @@ pub fn fetch(url: &str, total: u64, part: &mut Part, options: &mut PullOptions<'
             return Err(Failure::Source(format!("{url}: {reason} ({failures} tries without progress)")));
         }
         tracing::info!(url, reason, failures, "trying the hub again");
-        let mut pause = options.sources.backoff.saturating_mul(1 << (failures - 1).min(6));
-        loop {
-            (options.progress)(Progress { step: Step::Retrying, done: part.len(), total }).map_err(Failure::Fatal)?;
-            // In short steps: a pull that is cancelled ends at once.
-            let step = pause.min(Duration::from_millis(200));
-            thread::sleep(step);
-            pause -= step;
-            if pause.is_zero() {
-                break;
-            }
+        pause(failures, (part.len(), total), options)?;
+    }
+}
+
+/// What the hub says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hexadecimal. The hub knows it of large files alone; of small ones it has a hash of its own.
+    pub sha256: Option<String>,
+}
+
+/// Asks what the file at `url` is, without fetching it.
+pub fn describe(url: &str, options: &mut PullOptions<'_>) -> Result<Described, Failure> {
+    // The hub's own answer names size and hash; where it sends the client on, the store behind it may not.
+    let direct = agent_with(&options.sources, 0);
+    let followed = agent(&options.sources);
+    let mut failures = 0;
+    loop {
+        let answer = head(&direct, url).and_then(|found| match found {
+            Some(described) => Ok(described),
+            None => head(&followed, url)?
+                .ok_or_else(|| Break::Never("the server does not say how large the file is".to_owned())),
+        });
+        let (reason, limit) = match answer {
+            Ok(described) => return Ok(described),
+            Err(Break::Fatal(error)) => return Err(Failure::Fatal(error)),
+            Err(Break::Never(reason)) => return Err(Failure::Source(format!("{url}: {reason}"))),
+            Err(Break::Unreachable(reason)) => (reason, UNANSWERED_TRIES.min(options.sources.attempts)),
+            Err(Break::Again(reason)) => (reason, options.sources.attempts),
+        };
+        failures += 1;
+        if failures >= limit {
+            return Err(Failure::Source(format!("{url}: {reason} ({failures} tries)")));
+        }
+        pause(failures, (0, 0), options)?;
+    }
+}
+
+/// One request for the headers; `None` where they do not tell the size.
+fn head(agent: &Agent, url: &str) -> Result<Option<Described>, Break> {
+    let request = agent.head(url).header(header::ACCEPT_ENCODING, "identity");
+    let response = request.call().map_err(|error| connection_break(&error))?;
+    let status = response.status();
+    if !status.is_success() && !status.is_redirection() {
+        return Err(refused(status));
+    }
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let linked = text("x-linked-size").and_then(|size| size.parse().ok());
+    // A redirection has a body of its own, whose length is not the file's.
+    let own = || text("content-length").filter(|_| status.is_success()).and_then(|size| size.parse().ok());
+    let tag = text("x-linked-etag").or_else(|| text("etag")).unwrap_or_default();
+    let tag = tag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
+    let is_sha256 = tag.len() == 64 && tag.chars().all(|c| c.is_ascii_hexdigit());
+    Ok(linked.or_else(own).map(|bytes| Described { bytes, sha256: is_sha256.then_some(tag) }))
+}
+
+/// Waits before the next try, longer after every failure; `(done, total)` is for the report.
+fn pause(failures: u32, (done, total): (u64, u64), options: &mut PullOptions<'_>) -> Result<(), Failure> {
+    let mut pause = options.sources.backoff.saturating_mul(1 << (failures - 1).min(6));
+    loop {
+        (options.progress)(Progress { step: Step::Retrying, done, total }).map_err(Failure::Fatal)?;
+        // In short steps: a pull that is cancelled ends at once.
+        let step = pause.min(Duration::from_millis(200));
+        thread::sleep(step);
+        pause -= step;
+        if pause.is_zero() {
+            return Ok(());
         }
     }
 }
 
 fn agent(sources: &Sources) -> Agent {
+    agent_with(sources, 10)
+}
+
+fn agent_with(sources: &Sources, redirects: u32) -> Agent {
     Agent::config_builder()
+        .max_redirects(redirects)
+        .max_redirects_will_error(redirects > 0)
         .http_status_as_error(false)
         .timeout_resolve(Some(sources.connect_timeout))
         .timeout_connect(Some(sources.connect_timeout))
@@ -178,9 +243,16 @@ fn place(response: &Response<Body>, total: u64, part: &mut Part) -> Result<(), B
             part.restart()?;
             again("the server does not have the range that is missing (HTTP 416)".into())
         }
-        status if status.is_server_error() => again(format!("HTTP {status}")),
-        status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => again(format!("HTTP {status}")),
-        status => Err(Break::Never(format!("HTTP {status}"))),
+        status => Err(refused(status)),
+    }
+}
+
+/// What to make of a status that brings no content.
+fn refused(status: StatusCode) -> Break {
+    let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    match status.is_server_error() || passing {
+        true => Break::Again(format!("HTTP {status}")),
+        false => Break::Never(format!("HTTP {status}")),
     }
 }
 
