@@ -2,16 +2,18 @@
 
 mod common;
 
+use common::calibrations::{known, measured};
 use common::tiny_model::TinySpec;
 use secateur::Error;
-use secateur::config::{Method, PruneConfig, PrunePhases};
+use secateur::config::{HistoryKind, Method, PruneConfig, PrunePhases};
 use secateur::engine::{Engine, SequenceOptions, Sequences};
+use secateur::eval::calibrate::{self, CalibrateOptions};
 use secateur::eval::data::TextData;
-use secateur::eval::perplexity::{self, HistoryKind, Observer, Outcome, PerplexityOptions, Phase};
+use secateur::eval::perplexity::{self, Observer, Outcome, PerplexityOptions};
 use secateur::gpu::{Gpu, GpuOptions};
 use secateur::model::ModelFiles;
 use secateur::prune::masks_file::{Choice, LayerLine, MasksWriter};
-use secateur::prune::{Flops, ProbeSize, ProbeTrace};
+use secateur::prune::{Flops, Knowledge, ProbeSize, ProbeSizes, ProbeTrace};
 use secateur::text::{Special, Tokenizer};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,7 @@ fn written(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf
 fn options(method: Method, ratio: f64, batch: usize) -> PerplexityOptions {
     let phases = PrunePhases { prefill: true, decode: false };
     let prune = PruneConfig { method, ratio, phases, dense_layers: 0, tile: 16, ..PruneConfig::default() };
-    PerplexityOptions { seq_len: LENGTH, batch, prune, history: HistoryKind::Exact }
+    PerplexityOptions { seq_len: LENGTH, batch, prune }
 }
 
 /// Made-up tokens.
@@ -49,13 +51,13 @@ fn chunks(count: usize, seed: u32) -> Vec<Vec<u32>> {
 
 #[derive(Default)]
 struct Seen {
-    calls: Vec<(Phase, usize, usize)>,
+    calls: Vec<(usize, usize)>,
     kept: Vec<Vec<[Option<ProbeTrace>; 2]>>,
 }
 
 impl Observer for Seen {
-    fn progress(&mut self, phase: Phase, done: usize, total: usize) {
-        self.calls.push((phase, done, total));
+    fn progress(&mut self, done: usize, total: usize) {
+        self.calls.push((done, total));
     }
 
     fn wants_kept(&self) -> bool {
@@ -69,14 +71,9 @@ impl Observer for Seen {
     }
 }
 
-fn run(
-    engine: &Arc<Engine>,
-    options: &PerplexityOptions,
-    data: &[Vec<u32>],
-    calibration: &[Vec<u32>],
-) -> (Outcome, Seen) {
+fn run(engine: &Arc<Engine>, options: &PerplexityOptions, data: &[Vec<u32>], known: &Knowledge) -> (Outcome, Seen) {
     let mut seen = Seen::default();
-    let outcome = perplexity::run(engine, options, data, calibration, &mut seen).expect("a run");
+    let outcome = perplexity::run(engine, options, data, known, &mut seen).expect("a run");
     (outcome, seen)
 }
 
@@ -145,13 +142,13 @@ fn dense_perplexity_is_that_of_the_logits() {
     let (engine, data) = (engine(), chunks(5, 1));
     let want = naive_nll(&engine, &data);
     for batch in [1, 2, 5, 9] {
-        let (got, seen) = run(&engine, &options(Method::Dense, 0.0, batch), &data, &[]);
+        let (got, seen) = run(&engine, &options(Method::Dense, 0.0, batch), &data, &Knowledge::default());
         // Logits are some 10 in size and sums of 64 products: f32 leaves 1e-5 of a nat at most.
         assert!((got.nll - want).abs() < 1e-5, "batches of {batch}: {} for {want}", got.nll);
         assert_eq!((got.tokens, got.chunks, got.batches), (5 * (LENGTH - 1), 5, 5usize.div_ceil(batch)));
         assert_eq!(got.flops, Flops { probe: 0.0, pass: got.flops.dense, dense: got.flops.dense });
         let total = got.batches;
-        let calls: Vec<_> = (0..=total).map(|done| (Phase::Scoring, done, total)).collect();
+        let calls: Vec<_> = (0..=total).map(|done| (done, total)).collect();
         assert_eq!(seen.calls, calls);
         assert!(seen.kept.is_empty());
         assert!((got.perplexity() - want.exp()).abs() < 1e-3 * want.exp());
@@ -161,9 +158,10 @@ fn dense_perplexity_is_that_of_the_logits() {
 #[test]
 fn pruning_nothing_is_dense() {
     let (engine, data) = (engine(), chunks(4, 2));
-    let dense = run(&engine, &options(Method::Dense, 0.0, 2), &data, &[]).0;
-    for method in [Method::Pp, Method::FullBatch] {
-        let (got, _) = run(&engine, &options(method, 0.0, 2), &data, &chunks(2, 3));
+    let known = known(&Arc::new(measured(&engine, &chunks(2, 3), 2, HistoryKind::Exact)));
+    let dense = run(&engine, &options(Method::Dense, 0.0, 2), &data, &Knowledge::default()).0;
+    for method in [Method::Pp, Method::FullBatch, Method::WandaSp, Method::Flap] {
+        let (got, _) = run(&engine, &options(method, 0.0, 2), &data, &known);
         assert_eq!((got.nll, got.probe), (dense.nll, None), "{method:?}");
     }
 }
@@ -172,34 +170,67 @@ fn pruning_nothing_is_dense() {
 fn a_last_batch_may_be_smaller() {
     let (engine, data) = (engine(), chunks(5, 4));
     for method in [Method::Pp, Method::FullBatch] {
-        let (got, seen) = run(&engine, &options(method, 0.5, 2), &data, &[]);
+        let (got, seen) = run(&engine, &options(method, 0.5, 2), &data, &Knowledge::default());
         assert_eq!((got.tokens, got.batches, seen.kept.len()), (5 * (LENGTH - 1), 3, 3));
         let [Some(heads), Some(channels)] = &seen.kept[2][1] else { panic!("both halves are pruned") };
         assert_eq!((heads.kept.len(), channels.kept.len()), (2, 48));
         assert_eq!((&heads.samples[..], heads.tokens.len()), (&[0][..], if method == Method::Pp { 6 } else { LENGTH }));
         let full = ProbeSize { samples: if method == Method::Pp { 1 } else { 2 }, tokens: heads.tokens.len() };
-        assert_eq!(got.probe, Some(full));
+        assert_eq!(got.probe, Some(ProbeSizes::both(full)));
         assert!(got.flops.pass < got.flops.dense && got.flops.probe > 0.0);
     }
 }
 
 #[test]
 fn history_is_filled_followed_or_left_out() {
-    let (engine, data, calibration) = (engine(), chunks(6, 5), chunks(5, 6));
-    let exact = options(Method::Pp, 0.5, 2);
-    let off = PerplexityOptions { history: HistoryKind::Off, ..exact.clone() };
-    let of = |options: &PerplexityOptions, calibration: &[Vec<u32>]| run(&engine, options, &data, calibration);
-    let (calibrated, seen) = of(&exact, &calibration);
-    assert_eq!(seen.calls[..4], [0, 1, 2, 3].map(|done| (Phase::Calibration, done, 3)));
-    let (empty, _) = of(&exact, &[]);
-    let (none, seen) = of(&off, &calibration);
-    assert!(seen.calls.iter().all(|(phase, ..)| *phase == Phase::Scoring), "nothing is calibrated for nothing");
+    let (engine, data) = (engine(), chunks(6, 5));
+    let known = known(&Arc::new(measured(&engine, &chunks(5, 6), 2, HistoryKind::Exact)));
+    let of = |history: HistoryKind, known: &Knowledge| {
+        let mut options = options(Method::Pp, 0.5, 2);
+        options.prune.history = history;
+        run(&engine, &options, &data, known)
+    };
+    let (calibrated, seen) = of(HistoryKind::Exact, &known);
+    assert_eq!(seen.calls, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    let (empty, of_empty) = of(HistoryKind::Exact, &Knowledge::default());
+    let (none, of_none) = of(HistoryKind::Off, &known);
+    assert_eq!(none.nll, of(HistoryKind::Off, &Knowledge::default()).0.nll, "a calibration makes no difference");
     assert_ne!(calibrated.nll, none.nll);
-    // Before the first batch the history is empty, and an empty one changes nothing.
-    let first = |options: &PerplexityOptions| run(&engine, options, &data[..2], &[]).1.kept;
-    assert_eq!(kept(&first(&exact)), kept(&first(&off)));
-    assert!(empty.nll.is_finite());
-    assert_eq!(of(&exact, &calibration).0.nll, calibrated.nll, "a run repeats");
+    assert_ne!(calibrated.nll, empty.nll);
+    // Before the first batch the history is empty, and an empty one changes nothing; later ones it does.
+    assert_eq!(kept(&of_empty.kept[..1]), kept(&of_none.kept[..1]));
+    assert_ne!(kept(&of_empty.kept[1..]), kept(&of_none.kept[1..]));
+    for history in [HistoryKind::Buckets, HistoryKind::Collapsed] {
+        let coarse = of(history, &known).0.nll;
+        assert!(coarse.is_finite() && coarse != calibrated.nll, "{history:?}");
+    }
+    assert_eq!(of(HistoryKind::Exact, &known).0.nll, calibrated.nll, "a run repeats");
+}
+
+/// Samples are chunks of the text: its first, or drawn by a seed and in the order of the text.
+#[test]
+fn samples_are_the_first_or_drawn() {
+    let tokenizer = Tokenizer::new(&model().text).unwrap();
+    // No two chunks are alike.
+    let text: String = (0..200).map(|n| format!("{} ", n * 7919 % 10_007)).collect();
+    let (_dir, path) = written("a.txt", text);
+    let data = TextData::read(&path, None).unwrap();
+    let of = |samples, seed| {
+        let positions = HistoryKind::Exact;
+        let options = CalibrateOptions { samples, seq_len: LENGTH, batch: 2, seed, positions };
+        calibrate::samples(&data, &tokenizer, &options).unwrap()
+    };
+    let all = data.chunks(&tokenizer, LENGTH, usize::MAX).unwrap().ids;
+    assert!(all.len() > 20, "{} chunks are too few for this test", all.len());
+    assert_eq!(of(7, None), all[..7]);
+    assert_eq!(of(10_000, None), all, "no more than there are");
+    assert_eq!(of(10_000, Some(3)), all);
+    let drawn = of(7, Some(3));
+    assert_eq!(drawn, of(7, Some(3)));
+    assert_ne!(drawn, of(7, Some(4)));
+    let places: Vec<usize> =
+        drawn.iter().map(|sample| all.iter().position(|chunk| chunk == sample).expect("a chunk of the text")).collect();
+    assert!(drawn.len() == 7 && places.is_sorted(), "{places:?}");
 }
 
 fn kept(batches: &[Vec<[Option<ProbeTrace>; 2]>]) -> Vec<Vec<u32>> {
@@ -210,7 +241,7 @@ fn kept(batches: &[Vec<[Option<ProbeTrace>; 2]>]) -> Vec<Vec<u32>> {
 fn runs_that_make_no_sense_are_refused() {
     let engine = engine();
     let refused = |options: PerplexityOptions, data: &[Vec<u32>]| {
-        perplexity::run(&engine, &options, data, &[], &mut Seen::default()).unwrap_err()
+        perplexity::run(&engine, &options, data, &Knowledge::default(), &mut Seen::default()).unwrap_err()
     };
     assert!(matches!(refused(options(Method::Dense, 0.0, 0), &chunks(1, 0)), Error::Setting(_)));
     assert!(matches!(refused(options(Method::Dense, 0.0, 1), &[]), Error::Setting(_)));

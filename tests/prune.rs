@@ -21,12 +21,14 @@ use common::reference::calibration::{Calibration, History};
 use common::reference::probing::{self, ProbePruning};
 use common::reference::{Half, Masks, Reference, Site};
 use common::tiny_model::TinySpec;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use secateur::config::{
     Fusion, HistoryKind, Method, ModelConfig, ProbeShares, PruneConfig, PrunePhases, ScoreKind, Statistic,
 };
 use secateur::engine::{Engine, Scorer};
 use secateur::gpu::Gpu;
 use secateur::prune::{self, Knowledge, LayerMasks, Plan, ProbeTrace};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Choices closer than this, relative to the weakest kept score, may go either way in 32 bits.
@@ -51,6 +53,24 @@ fn calibrated(engine: &Arc<Engine>, reference: &Reference, positions: HistoryKin
     let found = measured(engine, &samples, CALIBRATED.0 / 2, positions);
     (known(&Arc::new(found)), Calibration::measure(reference, &samples))
 }
+
+/// Bytes of a safetensors file with its tensors and recipe changed.
+fn bent(bytes: &[u8], bend: impl FnOnce(&mut Vec<Bendable>, &mut serde_json::Value)) -> Vec<u8> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(bytes).unwrap();
+    let mut recipe = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["secateur"]).unwrap();
+    let own =
+        |(name, view): (String, TensorView<'_>)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec());
+    let mut tensors: Vec<Bendable> = file.tensors().into_iter().map(own).collect();
+    bend(&mut tensors, &mut recipe);
+    let views =
+        tensors.iter().map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    let metadata = HashMap::from([("secateur".to_string(), recipe.to_string())]);
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+/// Name, type, shape and bytes of a tensor.
+type Bendable = (String, Dtype, Vec<usize>, Vec<u8>);
 
 /// The library's name of a half.
 fn theirs(half: Half) -> prune::Half {

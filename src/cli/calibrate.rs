@@ -3,7 +3,7 @@
 use super::interrupt::{self, Work};
 use super::knowledge::samples_of;
 use super::load::{Opened, data_file};
-use super::options::{HistoryName, ModelOptions};
+use super::options::{HistoryName, ModelOptions, positive};
 use super::output::{bytes, check_writable, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
@@ -28,13 +28,13 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Samples: chunks of the text
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = positive)]
     samples: usize,
     /// Tokens of a sample
     #[arg(long, value_name = "T", default_value_t = 512)]
     seq_len: usize,
     /// Samples of a pass
-    #[arg(long, value_name = "B", default_value_t = 8)]
+    #[arg(long, value_name = "B", default_value_t = 8, value_parser = positive)]
     batch: usize,
     /// Draw the samples from the whole text by this seed [default: take the first]
     #[arg(long, value_name = "N")]

@@ -1,7 +1,7 @@
 //! What methods build on: calibrations, from their files or measured on the way, and units of a file.
 
 use super::load::{Opened, data_file};
-use super::options::PruneOptions;
+use super::options::{PruneOptions, positive};
 use super::output::note;
 use super::progress::{Unit, bar};
 use anyhow::Result;
@@ -28,7 +28,7 @@ pub struct KnowledgeOptions {
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// How many chunks of such a text
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub calibration_samples: usize,
 }
 

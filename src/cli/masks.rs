@@ -2,7 +2,7 @@
 
 use super::knowledge::KnowledgeOptions;
 use super::load::Opened;
-use super::options::{ModelOptions, PruneOptions};
+use super::options::{ModelOptions, PruneOptions, positive};
 use super::output::{check_writable, print};
 use anyhow::Result;
 use clap::Args;
@@ -20,7 +20,7 @@ pub struct MasksArgs {
     #[arg(long, value_name = "T", default_value_t = 256)]
     seq_len: usize,
     /// Samples of a pass
-    #[arg(long, value_name = "B", default_value_t = 8)]
+    #[arg(long, value_name = "B", default_value_t = 8, value_parser = positive)]
     batch: usize,
     #[command(flatten)]
     model: ModelOptions,

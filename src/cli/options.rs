@@ -212,6 +212,14 @@ impl From<MethodName> for Method {
     }
 }
 
+/// Parses a count.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 on".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
 fn fusion(text: &str) -> Result<Fusion, String> {
     match (text, text.parse()) {
         ("scaled", _) => Ok(Fusion::Scaled),

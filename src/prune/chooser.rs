@@ -1,7 +1,10 @@
 //! A method at work on batches: what it knows, and the selector of each batch.
 
 use super::calibration::rows_of;
-use super::{Dense, Fixed, Flops, History, Judge, Knowledge, Plan, ProbeSizes, ProbeTrace, Probing, Selector, statics};
+use super::{
+    Dense, Fixed, Flops, History, Judge, Knowledge, Plan, ProbeSizes, ProbeTrace, Probing, Selector, statics,
+    thresholds,
+};
 use crate::config::{HistoryKind, Method, ModelConfig, PruneConfig};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -43,7 +46,8 @@ impl Chooser {
             Method::Masks => fixed(Fixed::new(gpu, config, known.masks()?)?),
             Method::WandaSp | Method::Flap => {
                 let units = statics::choose(gpu, model, prune, known.calibration(prune)?)?;
-                fixed(Fixed::new(gpu, config, &units)?)
+                let (plan, kind) = fixed(Fixed::new(gpu, config, &units)?);
+                (plan.by_groups(thresholds::group(config, prune)), kind)
             }
             Method::FullBatch | Method::Pp => {
                 let plan = statics::planned(gpu, model, prune, known)?;

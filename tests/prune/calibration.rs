@@ -1,19 +1,18 @@
 //! What a calibration holds, how it is kept, and what is refused.
 
-use super::{CALIBRATED, model, theirs};
+use super::{Bendable, CALIBRATED, model, theirs};
 use crate::common::calibrations::{MODEL_SHA256, known, measured, recipe};
 use crate::common::device::{Random, assert_close, tiny, tolerance};
 use crate::common::reference::Reference;
 use crate::common::reference::calibration::{Calibration as Exact, Statistics};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use secateur::Error;
 use secateur::config::{HistoryKind, Method, PruneConfig, Statistic};
 use secateur::engine::Engine;
 use secateur::eval::calibrate;
 use secateur::prune::{Calibration, Half, Knowledge, rows_of};
-use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 fn samples(engine: &Engine) -> Vec<Vec<u32>> {
@@ -173,25 +172,9 @@ fn what_is_saved_is_what_is_opened() {
 }
 
 /// Writes the file anew with its tensors and recipe changed.
-fn bent(
-    path: &PathBuf,
-    bend: impl FnOnce(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>, &mut serde_json::Value),
-) -> PathBuf {
-    let bytes = fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-    let mut recipe = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["secateur"]).unwrap();
-    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-        .collect();
-    bend(&mut tensors, &mut recipe);
-    let views =
-        tensors.iter().map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    let metadata = HashMap::from([("secateur".to_string(), recipe.to_string())]);
+fn bent(path: &Path, bend: impl FnOnce(&mut Vec<Bendable>, &mut serde_json::Value)) -> PathBuf {
     let bent = path.with_extension("bent");
-    fs::write(&bent, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+    fs::write(&bent, super::bent(&fs::read(path).unwrap(), bend)).unwrap();
     bent
 }
 

@@ -9,7 +9,7 @@ use crate::common::reference::{Before, Half, Masks, Method as Choosing, Referenc
 use crate::common::tiny_model::TinySpec;
 use secateur::config::{HistoryKind, LayerRatios, Method, PruneBlocks, PruneConfig, ScoreKind, Statistic};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
-use secateur::prune::{Flops, Knowledge, Plan, UnitSets};
+use secateur::prune::{Flops, Knowledge, LayerPlan, Plan, UnitSets};
 use std::sync::Arc;
 
 /// Given masks, with means for what they drop.
@@ -107,6 +107,16 @@ fn run(
     let mut scorer = Scorer::new(engine, 3, 20).unwrap();
     let found = scorer.nll(&batch, chooser.prepare(3, 20).unwrap()).unwrap();
     assert!(chooser.trace().unwrap().is_none() && chooser.probe_sizes(3, 20).is_none());
+    // Keys and values of groups that are gone are not computed, and not counted.
+    let config = engine.config();
+    let group = if prune.whole_groups { config.group_size() } else { 1 };
+    let of = |counts: &LayerPlan| {
+        let kv = if group == config.group_size() { counts.heads / group } else { config.num_key_value_heads };
+        2 * config.hidden_size * (2 * config.head_dim * (counts.heads + kv) + 3 * counts.channels)
+    };
+    let mut counted = Flops::default();
+    counted.add_batch(config, chooser.plan(), 1.0, 0.0);
+    assert_eq!(counted.pass, chooser.plan().layers.iter().map(of).sum::<usize>() as f64, "{case}");
     let mut given = Compensated { masks, prune, calibration: exact };
     let allowed = tolerance(engine.config(), 40);
     let exact_run = reference.run_batch(&batch, &mut given);
@@ -212,9 +222,8 @@ fn a_threshold_keeps_the_cost() {
                 false => config.num_key_value_heads,
             };
             let cost = |plan: &Plan| -> usize {
-                let of = |counts: &secateur::prune::LayerPlan| {
-                    2 * hidden * (2 * d * (counts.heads + kv(counts.heads)) + 3 * counts.channels)
-                };
+                let of =
+                    |counts: &LayerPlan| 2 * hidden * (2 * d * (counts.heads + kv(counts.heads)) + 3 * counts.channels);
                 plan.layers.iter().map(of).sum()
             };
             // At most a tile and a head (or a group of them) in every layer that is pruned.

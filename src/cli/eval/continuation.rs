@@ -3,7 +3,7 @@
 use crate::cli::answer::removed;
 use crate::cli::knowledge::KnowledgeOptions;
 use crate::cli::load::Opened;
-use crate::cli::options::{ModelOptions, PruneOptions};
+use crate::cli::options::{ModelOptions, PruneOptions, positive};
 use crate::cli::output::{JsonOption, note, print};
 use crate::cli::progress::{Unit, bar};
 use anyhow::Result;
@@ -21,13 +21,13 @@ pub struct ContinuationArgs {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Tokens of a prompt
-    #[arg(long, value_name = "T", default_value_t = 128)]
+    #[arg(long, value_name = "T", default_value_t = 128, value_parser = positive)]
     prompt_tokens: usize,
     /// Tokens of the continuation behind it
-    #[arg(long, value_name = "T", default_value_t = 64)]
+    #[arg(long, value_name = "T", default_value_t = 64, value_parser = positive)]
     answer_tokens: usize,
     /// Passages: consecutive pieces of the text
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     passages: usize,
     /// Leave out the first N passages
     #[arg(long, value_name = "N", default_value_t = 0)]

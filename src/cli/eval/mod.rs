@@ -49,13 +49,6 @@ pub fn run(command: &EvalCommand) -> Result<()> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("a whole number from 1 on".into()),
-        Ok(number) => Ok(number),
-    }
-}
-
 /// Says what Probe Pruning remembers, where that is not what a reader would expect.
 fn remark(knowledge: &KnowledgeOptions, prune: &PruneConfig) {
     if prune.method != Method::Pp || knowledge.calibration.is_some() {

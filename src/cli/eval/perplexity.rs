@@ -1,10 +1,10 @@
 //! `secateur eval perplexity`: how well a text is predicted.
 
-use super::{positive, remark};
+use super::remark;
 use crate::cli::answer::removed;
 use crate::cli::knowledge::KnowledgeOptions;
 use crate::cli::load::{Loaded, Opened, data_file};
-use crate::cli::options::{ModelOptions, PruneOptions};
+use crate::cli::options::{ModelOptions, PruneOptions, positive};
 use crate::cli::output::{JsonOption, check_writable, note, print};
 use crate::cli::progress::{Unit, bar};
 use anyhow::Result;

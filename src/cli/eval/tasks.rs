@@ -1,10 +1,10 @@
 //! `secateur eval tasks`: questions with given answers.
 
-use super::{positive, remark};
+use super::remark;
 use crate::cli::answer::removed;
 use crate::cli::knowledge::{KnowledgeOptions, Known};
 use crate::cli::load::{Loaded, Opened, data_file};
-use crate::cli::options::{ModelOptions, PruneOptions};
+use crate::cli::options::{ModelOptions, PruneOptions, positive};
 use crate::cli::output::{JsonOption, check_writable, note, print, write_whole};
 use crate::cli::progress::{Unit, bar};
 use anyhow::Result;
