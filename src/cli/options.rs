@@ -125,6 +125,9 @@ pub struct PruneOptions {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Pruning")]
 pub struct ProbeOptions {
+    /// Wished mean pruning ratio of heads alone, in [0, 1) [default: as --ratio]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub head_ratio: Option<f64>,
     /// Share of the tokens that a probe runs, in (0, 1] [default: 0.5]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub probe_tokens: Option<f64>,
@@ -307,6 +310,7 @@ impl ProbeOptions {
             tile: self.tile.unwrap_or(base.tile),
             dense_layers: self.dense_layers.unwrap_or(base.dense_layers),
             ema: self.ema.unwrap_or(base.ema),
+            head_ratio: self.head_ratio,
             probe_heads: self.heads_shares(&base),
             history: match self.history {
                 None => base.history,

@@ -147,6 +147,9 @@ pub struct PruneConfig {
     pub method: Method,
     /// Wished mean pruning ratio over all layers, in [0, 1).
     pub ratio: f64,
+    /// The same for heads alone; `None` = as above.
+    #[serde(default)]
+    pub head_ratio: Option<f64>,
     /// Share of the tokens that the probe keeps, in (0, 1].
     pub probe_tokens: f64,
     /// Share of the samples that the probe keeps, in (0, 1].
@@ -195,6 +198,7 @@ impl Default for PruneConfig {
         PruneConfig {
             method: Method::Dense,
             ratio: 0.0,
+            head_ratio: None,
             probe_tokens: 0.5,
             probe_samples: 0.05,
             probe_heads: None,
@@ -221,8 +225,10 @@ impl PruneConfig {
     /// # Errors
     /// [`Error::Setting`] naming the option and the value.
     pub fn validate(&self) -> Result<()> {
-        if !(0.0..1.0).contains(&self.ratio) {
-            return Err(Error::Setting(format!("--ratio is {}; it must lie in [0, 1)", self.ratio)));
+        for (name, ratio) in [("--ratio", self.ratio), ("--head-ratio", self.head_ratio.unwrap_or(0.0))] {
+            if !(0.0..1.0).contains(&ratio) {
+                return Err(Error::Setting(format!("{name} is {ratio}; it must lie in [0, 1)")));
+            }
         }
         let of_heads = self.heads_shares();
         for (name, value) in [

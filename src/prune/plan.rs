@@ -18,7 +18,7 @@ pub struct LayerPlan {
 pub struct Plan {
     /// In order.
     pub layers: Vec<LayerPlan>,
-    /// The ratio that each layer that is pruned uses (`r'`), so that the wished one is the mean over all.
+    /// The ratio that each layer that is pruned uses (`r'`), so that the wished one is the mean over all; heads may have their own.
     pub layer_ratio: f64,
     /// Query heads of a key/value head that are kept or dropped together: 1, or all of them.
     group: usize,
@@ -33,13 +33,15 @@ impl Plan {
         let layers = model.num_hidden_layers;
         let full = LayerPlan { heads: model.num_attention_heads, channels: model.intermediate_size };
         let pruned_layers = layers.saturating_sub(prune.dense_layers);
-        let layer_ratio = match pruned_layers {
+        let of_a_layer = |ratio: f64| match pruned_layers {
             0 => 0.0,
-            pruned => two_digits(layers as f64 / pruned as f64 * prune.ratio).min(1.0),
+            pruned => two_digits(layers as f64 / pruned as f64 * ratio).min(1.0),
         };
+        let layer_ratio = of_a_layer(prune.ratio);
+        let head_ratio = prune.head_ratio.map_or(layer_ratio, of_a_layer);
         let group = if prune.whole_groups { model.group_size() } else { 1 };
         let groups = full.heads / group;
-        let heads = (groups - ((layer_ratio * groups as f64) as usize).min(groups - 1)) * group;
+        let heads = (groups - ((head_ratio * groups as f64) as usize).min(groups - 1)) * group;
         let wished = full.channels - (layer_ratio * full.channels as f64) as usize;
         let channels = wished.max(1).next_multiple_of(prune.tile).min(full.channels);
         let pruned = LayerPlan {
@@ -295,6 +297,17 @@ mod tests {
         assert_eq!(at(false, true).layers[3], LayerPlan { heads: 9, channels: 896 });
         assert_eq!(at(true, false).layers[3], LayerPlan { heads: 6, channels: 1536 });
         assert!(!at(false, false).prunes());
+    }
+
+    #[test]
+    fn heads_may_have_a_ratio_of_their_own() {
+        let at = |head_ratio| {
+            let prune = PruneConfig { ratio: 0.42, head_ratio: Some(head_ratio), ..PruneConfig::default() };
+            Plan::new(&smollm2(), &prune).layers[3]
+        };
+        assert_eq!(at(0.0), LayerPlan { heads: 9, channels: 832 });
+        assert_eq!(at(0.2), LayerPlan { heads: 8, channels: 832 });
+        assert_eq!(at(0.42).heads, plan(0.42).layers[3].heads);
     }
 
     #[test]
