@@ -37,17 +37,20 @@ pub fn run(args: &PullArgs) -> Result<()> {
 /// Pulls one model behind a progress bar; returns its path.
 pub fn fetch(entry: &Entry) -> Result<PathBuf> {
     let dir = pull::models_dir()?;
-    watched(&entry.name, entry.bytes, &mut |progress| pull::pull(entry, &mut PullOptions::new(dir.clone(), progress)))
+    watched(&entry.name, entry.bytes, |report| pull::pull(entry, &mut PullOptions::new(dir, report)))
 }
+
+/// What a pull reports to.
+pub type Report<'a> = dyn FnMut(Progress) -> secateur::Result<()> + 'a;
 
 /// A pull behind a progress bar.
 pub fn watched(
     name: &str,
     bytes: u64,
-    pull: &mut dyn FnMut(&mut dyn FnMut(Progress) -> secateur::Result<()>) -> secateur::Result<PathBuf>,
+    pull: impl FnOnce(&mut Report<'_>) -> secateur::Result<PathBuf>,
 ) -> Result<PathBuf> {
     let bar = bar(name, bytes, Unit::Bytes);
-    let pulled = pull(&mut |at| {
+    let pulled = pull(&mut |at: Progress| {
         bar.set_message(format!("{name}: {}", at.step));
         bar.set_length(at.total);
         bar.set_position(at.done);

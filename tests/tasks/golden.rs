@@ -34,9 +34,12 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::new(&ModelFiles::open(&path).expect("a model").text).expect("a tokenizer")
 }
 
-/// Hashes by task and number of examples: of strings, of tokens, and the tokens' number.
-fn golden() -> HashMap<(String, usize), Vec<(String, String, usize)>> {
-    let mut golden: HashMap<_, Vec<_>> = HashMap::new();
+/// What is kept of a row: hashes of its strings and of its tokens, and the tokens' number.
+type Kept = (String, String, usize);
+
+/// Rows by task and number of examples.
+fn golden() -> HashMap<(String, usize), Vec<Kept>> {
+    let mut golden: HashMap<_, Vec<Kept>> = HashMap::new();
     for line in fs::read_to_string(fixture("golden.txt")).expect("the golden").lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let key = (words[0].to_owned(), words[1].parse().expect("a number"));

@@ -2,7 +2,7 @@
 
 use crate::cli::answer::removed;
 use crate::cli::knowledge::KnowledgeOptions;
-use crate::cli::load::Opened;
+use crate::cli::load::{Opened, data_file};
 use crate::cli::options::{ModelOptions, PruneOptions, positive};
 use crate::cli::output::{JsonOption, note, print};
 use crate::cli::progress::{Unit, bar};
@@ -47,7 +47,7 @@ pub fn run(args: &ContinuationArgs) -> Result<()> {
     let prune = args.prune.config(Method::Dense)?;
     let json = args.json.open()?;
     let opened = Opened::open(&args.model)?;
-    let data = TextData::read(&args.data, None)?;
+    let data = TextData::read(&data_file(&args.data)?, None)?;
     let length = args.prompt_tokens.saturating_add(args.answer_tokens);
     let wanted = args.skip.saturating_add(args.passages);
     let mut chunks = data.chunks(&opened.tokenizer, length, wanted)?;

@@ -1,7 +1,7 @@
 //! `secateur eval pull`: data sets onto this machine.
 
 use crate::cli::output::print;
-use crate::cli::pull::watched;
+use crate::cli::pull::{Report, watched};
 use anyhow::Result;
 use clap::Args;
 use secateur::model::datasets::DataSets;
@@ -33,8 +33,8 @@ pub fn run(args: &PullArgs) -> Result<()> {
     let sets = args.names.iter().map(|name| list.get(name)).collect::<secateur::Result<Vec<_>>>()?;
     let dir = pull::data_dir()?;
     for set in sets {
-        let path =
-            watched(&set.name, 0, &mut |progress| pull::pull_data(set, &mut PullOptions::new(dir.clone(), progress)))?;
+        let pull = |report: &mut Report<'_>| pull::pull_data(set, &mut PullOptions::new(dir.clone(), report));
+        let path = watched(&set.name, 0, pull)?;
         print(&format!("{}\n", path.display()))?;
     }
     Ok(())
