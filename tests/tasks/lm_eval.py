@@ -153,7 +153,7 @@ def compare(args):
                       f"{same:.1%}", f"{same_norm:.1%}"]
         else:
             cells += ["-", "-", f"{same:.1%}", "-"]
-        print("| " + " | ".join(map(str, cells + [f"{max(gaps):.4f}", f"{mean(gaps):.5f}"])) + " |")
+        print("| " + " | ".join(map(str, cells + [f"{max(gaps):.1e}", f"{mean(gaps):.1e}"])) + " |")
 
 
 def main():
