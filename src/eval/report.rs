@@ -4,7 +4,7 @@ use super::continuation::{ContinuationOptions, Continued};
 use super::data::{Chunks, TextData};
 use super::perplexity::{Outcome, PerplexityOptions};
 use crate::config::{HistoryKind, Method, PruneConfig};
-use crate::prune::{Calibration, ProbeSize};
+use crate::prune::{Calibration, ProbeSize, Recipe};
 use serde::{Deserialize, Serialize};
 
 /// The device that a run used.
@@ -52,7 +52,12 @@ pub struct CalibrationRecord {
 
 impl From<&Calibration> for CalibrationRecord {
     fn from(calibration: &Calibration) -> CalibrationRecord {
-        let recipe = calibration.recipe();
+        calibration.recipe().into()
+    }
+}
+
+impl From<&Recipe> for CalibrationRecord {
+    fn from(recipe: &Recipe) -> CalibrationRecord {
         CalibrationRecord {
             data: recipe.data.clone(),
             data_sha256: recipe.data_sha256.clone(),
