@@ -12,6 +12,8 @@ mod calibrate;
 mod chat;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/table.rs"]
+mod table;
 #[path = "cli/tasks.rs"]
 mod tasks;
 #[path = "cli/window.rs"]

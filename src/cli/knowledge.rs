@@ -125,6 +125,15 @@ pub fn samples_of(data: &TextData, opened: &Opened, options: &CalibrateOptions) 
 }
 
 impl Prepared {
+    /// What results will say of the calibration, before it is measured.
+    pub fn record(&self, opened: &Opened) -> Result<Option<CalibrationRecord>> {
+        let Some((data, options, samples)) = &self.text else {
+            return Ok(self.known.calibration.as_deref().map(CalibrationRecord::from));
+        };
+        let recipe = calibrate::recipe((&opened.name, &opened.files.sha256()?), data, options, samples.len());
+        Ok(Some(CalibrationRecord::from(&recipe)))
+    }
+
     /// Measures what has to be measured.
     pub fn finish(self, opened: &Opened, engine: &Arc<Engine>) -> Result<Known> {
         let Prepared { mut known, text } = self;

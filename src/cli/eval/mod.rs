@@ -3,6 +3,7 @@
 mod continuation;
 mod perplexity;
 mod pull;
+mod table;
 mod tasks;
 
 use super::knowledge::KnowledgeOptions;
@@ -37,6 +38,14 @@ pub enum EvalCommand {
     /// the hub names for that commit; of files for which it names no SHA-256, against the size alone. --data takes the
     /// names of what has been pulled.
     Pull(pull::PullArgs),
+    /// Methods by ratios by data sets in one run: quality, runtime, FLOPs, and what quality each saving costs
+    ///
+    /// For every batch all methods run in turn, so that their times compare. Every batch is logged at once: a run that was
+    /// interrupted goes on with --resume. The file of --spec is TOML or JSON; its names are those of the options here with
+    /// `_` for `-`, `tasks = [{ name, data }]`, `options = { .. }` for all methods, and `methods` may hold
+    /// `{ method, name, ratios, .. }` with options of their own beside plain names. Its options of pruning win over those
+    /// given here.
+    Table(Box<table::TableArgs>),
 }
 
 /// Runs an evaluation.
@@ -46,6 +55,7 @@ pub fn run(command: &EvalCommand) -> Result<()> {
         EvalCommand::Continuation(args) => continuation::run(args),
         EvalCommand::Tasks(args) => tasks::run(args),
         EvalCommand::Pull(args) => pull::run(args),
+        EvalCommand::Table(args) => table::run(args),
     }
 }
 
