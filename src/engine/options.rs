@@ -15,8 +15,8 @@ pub struct SequenceOptions {
     /// What methods may build on. A history by position serves the probe of a prompt that opens its sequence (and of that
     /// prompt's first 1024 tokens); every later choice is fused with its mean over positions.
     pub known: Knowledge,
-    /// Whether somebody watches: choices can be read ([`Sequences::watched`]), and settings may change on the way
-    /// ([`Sequences::set_prune`]), for which sums are kept of every block. Takes one sequence.
+    /// Whether somebody watches: choices can be read ([`super::Sequences::watched`]), and settings may change on the way
+    /// ([`super::Sequences::set_prune`]), for which sums are kept of every block. Takes one sequence.
     pub live: bool,
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 enum Kind {
     Dense(Dense),
     Fixed(Box<Fixed>),
-    Probing { judge: Judge, made: Option<((usize, usize), Box<Probing>)> },
+    Probing { judge: Box<Judge>, made: Option<((usize, usize), Box<Probing>)> },
 }
 
 /// Chooses the units of one batch after another. History follows the batches in the order in which they are prepared and run.
@@ -57,7 +57,7 @@ impl Chooser {
                     _ => None,
                 };
                 let kind = match plan.prunes() {
-                    true => Kind::Probing { judge: judge.with_history(history), made: None },
+                    true => Kind::Probing { judge: Box::new(judge.with_history(history)), made: None },
                     false => Kind::Dense(Dense),
                 };
                 (plan, kind)
@@ -103,7 +103,7 @@ impl Chooser {
                     Some(fitting) => made.insert(fitting),
                     None => {
                         let (sizes, ema) = (ProbeSizes::new(&self.prune, samples, length), Some(self.prune.ema));
-                        let judge = judge.clone();
+                        let judge = Judge::clone(judge);
                         let probing = Probing::new(&self.gpu, &self.model, &self.plan, sizes, shape, judge, ema)?;
                         made.insert((shape, Box::new(probing)))
                     }

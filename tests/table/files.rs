@@ -216,7 +216,8 @@ fn plots_stay_sound_at_the_edges() {
         rows.iter_mut().for_each(edit);
         files(&rows)
     };
-    let cases: [(&str, &dyn Fn(&mut Row)); 6] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Row));
+    let cases: [Case<'_>; 6] = [
         ("all alike", &|row| (row.quality.value, row.runtime) = (40.0, 1.0)),
         ("not finite", &|row| row.quality.value = if row.ratio > 0.3 { f64::INFINITY } else { 50.0 }),
         ("none finite", &|row| row.quality.value = f64::NAN),
