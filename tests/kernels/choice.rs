@@ -10,7 +10,11 @@ fn rules(units: usize) -> Vec<Rule> {
     let mut rules = Vec::new();
     for root in [false, true] {
         for reduce in [Reduce::Norm, Reduce::Sum, Reduce::Mean] {
-            rules.extend((1..=4).filter(|group| units % group == 0).map(|group| Rule { root, reduce, group }));
+            rules.extend((1..=4).filter(|&group| units.is_multiple_of(group)).map(|group| Rule {
+                root,
+                reduce,
+                group,
+            }));
         }
     }
     rules

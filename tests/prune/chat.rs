@@ -239,6 +239,65 @@ fn a_cleared_conversation_is_a_new_one() {
     }
 }
 
+/// What needs a calibration has to have one; what chooses once cannot be watched.
+#[test]
+fn settings_that_cannot_run_are_refused() {
+    let (engine, reference) = tiny(&model(0, 97));
+    let (known, _) = calibrated(&engine, &reference, Exact);
+    let refused = |prune: PruneConfig, known: &Knowledge, live: bool, part: &str| {
+        let options = SequenceOptions { samples: 1, context: 60, prune, known: known.clone(), live };
+        let error = Sequences::new(&engine, options).err().expect("settings that cannot run");
+        assert!(error.is_user_fault() && error.to_string().contains(part), "{error}");
+    };
+    let none = Knowledge::default();
+    refused(PruneConfig { compensate: true, ..decode(0.4, 0) }, &none, false, "--calibration");
+    refused(PruneConfig { statistic: Statistic::Fluctuation, ..decode(0.4, 0) }, &none, true, "--calibration");
+    refused(PruneConfig { method: Method::Flap, ..decode(0.4, 0) }, &none, false, "--calibration");
+    refused(PruneConfig { method: Method::Masks, ..decode(0.4, 0) }, &known, false, "--masks-in");
+    refused(PruneConfig { method: Method::WandaSp, ..decode(0.4, 0) }, &known, true, "`wanda-sp` chooses once");
+    // Live sequences refuse changes to such settings, and go on as they were.
+    let options = SequenceOptions { samples: 1, context: 60, prune: decode(0.4, 0), known: none, live: true };
+    let mut sequence = Sequences::new(&engine, options).unwrap();
+    assert!(sequence.set_prune(&PruneConfig { compensate: true, ..decode(0.4, 0) }).is_err());
+    assert!(sequence.set_prune(&PruneConfig { method: Method::Flap, ..decode(0.4, 0) }).is_err());
+    assert_eq!(sequence.prune(), &decode(0.4, 0));
+}
+
+/// Settings that change on the way choose as if they had been there from the start, where the sums are the same.
+#[test]
+fn changed_options_choose_anew() {
+    let spec = model(2, 98);
+    let (engine, reference) = tiny(&spec);
+    let (known, _) = calibrated(&engine, &reference, Exact);
+    let ids = Random(19).ids(20, spec.vocab);
+    let start = |prune: &PruneConfig| {
+        let (prune, known) = (prune.clone(), known.clone());
+        Sequences::new(&engine, SequenceOptions { samples: 1, context: 60, prune, known, live: true }).unwrap()
+    };
+    let end = |sequence: &mut Sequences| {
+        let logits = sequence.prefill(std::slice::from_ref(&ids)).unwrap();
+        (logits, sequence.step(&[7]).unwrap(), read_masks(engine.gpu(), sequence.masks()))
+    };
+    let base = decode(0.4, 0);
+    let plain = end(&mut start(&base));
+    let mut others = Vec::new();
+    for changed in [
+        PruneConfig { score: ScoreKind::Wanda, ..base.clone() },
+        PruneConfig { fusion: Fusion::Fixed(0.1), ..base.clone() },
+        PruneConfig { statistic: Statistic::Fluctuation, ..base.clone() },
+        PruneConfig { whole_groups: true, ..base.clone() },
+        PruneConfig { compensate: true, ..base.clone() },
+        PruneConfig { history: Off, ..base.clone() },
+    ] {
+        let mut sequence = start(&base);
+        sequence.set_prune(&changed).unwrap();
+        let found = end(&mut sequence);
+        assert_eq!(found, end(&mut start(&changed)), "{changed:?}");
+        others.push(found != plain);
+    }
+    assert_eq!(others, [true; 6], "every one of these options makes a difference");
+}
+
 /// Without a prompt there is nothing to choose from: tokens run dense until there is one.
 #[test]
 fn tokens_before_any_prompt_run_dense() {

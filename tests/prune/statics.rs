@@ -233,6 +233,9 @@ fn a_threshold_keeps_the_cost() {
             let mut counted = Flops::default();
             counted.add_batch(config, &plan, 1.0, 0.0);
             assert_eq!(counted.pass, found as f64, "as the plan itself counts");
+            let options =
+                SequenceOptions { samples: 1, context: 30, prune: prune.clone(), known: known.clone(), live: false };
+            assert_eq!(Sequences::new(&engine, options).unwrap().plan(), &plan, "in conversations too");
             // And it runs: what probes keep has these counts.
             let batch = Random(5).batch(&[20; 4], spec.vocab);
             Scorer::new(&engine, 4, 20).unwrap().nll(&batch, chooser.prepare(4, 20).unwrap()).unwrap();
