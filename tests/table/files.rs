@@ -259,11 +259,3 @@ fn labels_of_many_lines_do_not_lie_on_each_other() {
     assert!(heights.len() >= 8, "{heights:?}");
     assert!(heights.windows(2).all(|pair| pair[1] - pair[0] > 12.0), "{heights:?}");
 }
-
-/// Writes the made-up pictures to look at: `SECATEUR_LOOK=DIR cargo test --test table look -- --ignored`.
-#[test]
-#[ignore = "for eyes"]
-fn look() {
-    let out = std::env::var("SECATEUR_LOOK").expect("a folder in SECATEUR_LOOK");
-    write_all(std::path::Path::new(&out), &table()).unwrap();
-}

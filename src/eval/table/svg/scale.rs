@@ -96,6 +96,9 @@ pub fn number(value: f64) -> String {
 /// A share as a percentage.
 pub fn percent(share: f64) -> String {
     let value = 100.0 * share;
+    if value.abs() >= 1e6 {
+        return format!("{value:.0e} %");
+    }
     let text = format!("{value:.1}");
     format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
 }
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn ticks_are_round_and_within() {
         let perplexity = Scale::over(&[44.0, 150.0], true, (400.0, 50.0));
-        assert_eq!(perplexity.ticks(), [40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 150.0]);
+        // 7 % of the range on either side: 40.4 to 163.
+        assert_eq!(perplexity.ticks(), [50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 150.0]);
         assert_eq!(
             Scale::over(&[6.0, 5000.0], true, (0.0, 1.0)).ticks(),
             [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
@@ -152,14 +156,14 @@ mod tests {
         let log = Scale { low: 10.0, high: 1000.0, log: true, pixels: (300.0, 100.0) };
         assert!((log.at(100.0) - 200.0).abs() < 1e-9);
         assert!((Scale::between(0.0, 4.0, (0.0, 100.0)).at(1.0) - 25.0).abs() < 1e-9);
-        assert_eq!(Scale::over(&[f64::NAN.max(f64::INFINITY)], true, (0.0, 1.0)).ticks().len(), 5);
+        assert_eq!(Scale::over(&[f64::NAN.max(f64::INFINITY)], true, (0.0, 1.0)).ticks().len(), 6, "0 to 1 by 0.2");
     }
 
     #[test]
     fn numbers_say_no_more_than_they_know() {
         let all = [0.0, 0.2, 1.5, 44.0, 150.0, 2e6].map(number);
         assert_eq!(all, ["0", "0.2", "1.5", "44", "150", "2e6"]);
-        assert_eq!([percent(0.845), percent(1.0)], ["84.5 %", "100 %"]);
+        assert_eq!([percent(0.845), percent(1.0), percent(2e16)], ["84.5 %", "100 %", "2e18 %"]);
     }
 
     #[test]
