@@ -214,7 +214,7 @@ fn wrong_requests_are_refused_by_name() {
     assert_eq!(sequence.lengths(), [8]);
 
     let mut scorer = Scorer::new(&engine, 2, 8).unwrap();
-    refused(scorer.nll(&[vec![1, 2], vec![3]], &mut Dense), &["fewer than two tokens"]);
+    refused(scorer.nll(&[vec![1, 2], vec![3]], &mut Dense), &["no token to score"]);
     refused(scorer.nll(&[vec![1, 2, 400]], &mut Dense), &["400", "vocabulary"]);
     refused(scorer.nll(&[vec![1; 9]], &mut Dense), &["1 x 9", "2 x 8"]);
     refused(scorer.nll(&[vec![1; 4], vec![1; 4], vec![1; 4]], &mut Dense), &["3 x 4", "2 x 8"]);
