@@ -11,7 +11,7 @@
 //! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
 //! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `kernels`, `format`, `gpu`, `config`, `error` |
-//! | [`prune`] | which units run: plan, probe, history, score, masks | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |

@@ -1,8 +1,8 @@
 //! Evaluation on data: what a method costs in quality, as numbers that can be repeated.
 //!
 //! Owns the reading of data sets ([`rows`]) and the cutting of texts ([`data`]), the measuring of calibrations
-//! ([`calibrate`]), the scoring of texts ([`perplexity`]) and of questions with given answers ([`tasks`]), the record of
-//! what was run ([`report`]), and the comparison of methods on both ([`table`]). Invariant: a result carries everything
+//! ([`calibrate`]), the scoring of texts ([`perplexity`]), of their continuations ([`continuation`]) and of questions
+//! with given answers ([`tasks`]), the record of what was run ([`report`]), and the comparison of methods on both ([`table`]). Invariant: a result carries everything
 //! that it depends on (hashes of model and data, settings, device), so that two results can be compared or a difference
 //! explained.
 
