@@ -108,6 +108,10 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
 fn header(model: &ModelConfig, options: &PerplexityOptions, (model_sha256, data_sha256): (&str, &str)) -> MasksHeader {
     if options.prune.method == Method::Dense || !Plan::new(model, &options.prune).prunes() {
         note("nothing is pruned: the file of --masks will hold its header alone");
+    } else if options.prune.method.is_static() {
+        note(
+            "no probe chooses by batch: the file of --masks will hold its header alone; `secateur masks` writes these units",
+        );
     }
     MasksHeader {
         format: FORMAT,
