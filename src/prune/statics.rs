@@ -19,13 +19,13 @@ use std::sync::Arc;
 pub fn choose(gpu: &Gpu, model: &ModelWeights, prune: &PruneConfig, calibration: &Calibration) -> Result<UnitSets> {
     let config = &model.config;
     let scores = match prune.method {
-        Method::WandaSp => unit_scores(gpu, model, prune, calibration, ScoreKind::Wanda)?,
-        Method::Flap => standardised_scores(gpu, model, prune, calibration, ScoreKind::Flap)?,
+        Method::WandaSp => unit_scores(gpu, model, prune, (calibration, ScoreKind::Wanda), sums)?,
+        Method::Flap => unit_scores(gpu, model, prune, (calibration, ScoreKind::Flap), thresholds::standardised)?,
         method => return Err(Error::Internal(format!("`{}` does not choose once", method.name()))),
     };
     let uniform = Plan::new(config, prune);
     let counts = match prune.method {
-        Method::Flap => flap_counts(config, prune, &uniform, &scores),
+        Method::Flap => flap_counts(config, prune, &uniform, (&scores, calibration.recipe().seq_len)),
         _ => uniform.layers.clone(),
     };
     let layers = scores
@@ -51,16 +51,23 @@ pub fn planned(gpu: &Gpu, model: &ModelWeights, prune: &PruneConfig, known: &Kno
     match prune.layer_ratios {
         LayerRatios::Uniform => Ok(uniform),
         LayerRatios::Threshold => {
-            let scores = standardised_scores(gpu, model, prune, known.calibration(prune)?, prune.score)?;
-            Ok(thresholds::plan(&model.config, prune, &uniform, &scores))
+            let calibration = known.calibration(prune)?;
+            let scores = unit_scores(gpu, model, prune, (calibration, prune.score), thresholds::standardised)?;
+            Ok(thresholds::plan(&model.config, prune, &uniform, (&scores, calibration.recipe().seq_len)))
         }
     }
 }
 
 /// FLAP's: what lies above the threshold, at least one unit of each kind; channels fill up their tile, heads their group.
-fn flap_counts(config: &ModelConfig, prune: &PruneConfig, uniform: &Plan, scores: &Scores) -> Vec<LayerPlan> {
+/// The scores are of samples of `length` tokens.
+fn flap_counts(
+    config: &ModelConfig,
+    prune: &PruneConfig,
+    uniform: &Plan,
+    (scores, length): (&Scores, usize),
+) -> Vec<LayerPlan> {
     let group = thresholds::group(config, prune);
-    let head_weight = thresholds::head_weight(config, group);
+    let head_weight = thresholds::head_weight(config, group, length);
     let threshold = thresholds::threshold(scores, head_weight, 1.0 - uniform.layer_ratio);
     let full = uniform.full();
     let count = |scores: &[f64], all: usize, tile: usize| match scores.is_empty() {
@@ -127,17 +134,19 @@ fn channel_scores(
     Ok(scores)
 }
 
-/// Scores of every unit within its layer: the sums over a unit's channels.
+/// Scores of every unit; `of_channels` makes them from a half's channels, so many to a unit.
 fn unit_scores(
     gpu: &Gpu,
     model: &ModelWeights,
     prune: &PruneConfig,
-    calibration: &Calibration,
-    score: ScoreKind,
+    (calibration, score): (&Calibration, ScoreKind),
+    of_channels: fn(&[f64], usize) -> Vec<f64>,
 ) -> Result<Scores> {
     let units = |half: Half, channels: Vec<f64>| -> Vec<f64> {
-        let (_, unit) = half.units(&model.config);
-        share(half, model, prune, channels.chunks_exact(unit).map(|unit| unit.iter().sum()).collect())
+        match channels.is_empty() {
+            true => channels,
+            false => share(half, model, prune, of_channels(&channels, half.units(&model.config).1)),
+        }
     };
     let scores = channel_scores(gpu, model, prune, calibration, score)?;
     Ok(scores
@@ -146,25 +155,9 @@ fn unit_scores(
         .collect())
 }
 
-/// Scores of every unit that compare across layers.
-fn standardised_scores(
-    gpu: &Gpu,
-    model: &ModelWeights,
-    prune: &PruneConfig,
-    calibration: &Calibration,
-    score: ScoreKind,
-) -> Result<Scores> {
-    let units = |half: Half, channels: Vec<f64>| -> Vec<f64> {
-        match channels.is_empty() {
-            true => channels,
-            false => share(half, model, prune, thresholds::standardised(&channels, half.units(&model.config).1)),
-        }
-    };
-    let scores = channel_scores(gpu, model, prune, calibration, score)?;
-    Ok(scores
-        .into_iter()
-        .map(|[heads, channels]| [units(Half::Attention, heads), units(Half::Mlp, channels)])
-        .collect())
+/// Scores that compare within a layer: the sums over a unit's channels.
+fn sums(channels: &[f64], unit: usize) -> Vec<f64> {
+    channels.chunks_exact(unit).map(|unit| unit.iter().sum()).collect()
 }
 
 /// Gives all heads of a key/value head their mean, where they go together.

@@ -19,11 +19,12 @@ pub(super) fn standardised(channels: &[f64], unit: usize) -> Vec<f64> {
     standard.chunks_exact(unit).map(|unit| unit.iter().sum::<f64>() / unit.len() as f64).collect()
 }
 
-/// FLOPs that a dropped query head saves, in those of an MLP channel, per token: its rows of q and o, and its share of k and v where
-/// those go with it. `group` heads are dropped together.
-pub(super) fn head_weight(model: &ModelConfig, group: usize) -> f64 {
+/// FLOPs that a dropped query head saves, in those of an MLP channel, per token: its rows of q and o, its share of k and v where
+/// those go with it, and its attention to `length` tokens. `group` heads are dropped together.
+pub(super) fn head_weight(model: &ModelConfig, group: usize, length: usize) -> f64 {
     let keys_and_values = if group == model.group_size() { 2.0 / group as f64 } else { 0.0 };
-    (2.0 + keys_and_values) * model.head_dim as f64 / 3.0
+    let attention = 2.0 * length as f64 / model.hidden_size as f64;
+    (2.0 + keys_and_values + attention) * model.head_dim as f64 / 3.0
 }
 
 /// The scores from which on units are kept so that the kept ones have `share` of the FLOPs of all. FLAP's rule: of all scores
@@ -54,10 +55,15 @@ pub(super) fn group(model: &ModelConfig, prune: &PruneConfig) -> usize {
 }
 
 /// Counts by layer that a threshold gives at the FLOPs of `uniform`, of which every layer keeps at least a unit of each kind;
-/// channels come in tiles.
-pub(super) fn plan(model: &ModelConfig, prune: &PruneConfig, uniform: &Plan, scores: &Scores) -> Plan {
+/// channels come in tiles. The scores are of samples of `length` tokens.
+pub(super) fn plan(
+    model: &ModelConfig,
+    prune: &PruneConfig,
+    uniform: &Plan,
+    (scores, length): (&Scores, usize),
+) -> Plan {
     let group = group(model, prune);
-    let weight = head_weight(model, group);
+    let weight = head_weight(model, group, length);
     let cost = |counts: &LayerPlan, scored: &[Vec<f64>; 2]| {
         let heads = if scored[0].is_empty() { 0.0 } else { counts.heads as f64 * weight };
         heads + if scored[1].is_empty() { 0.0 } else { counts.channels as f64 }
