@@ -2,7 +2,8 @@
 // of FOLD heads that share a kv head, and every LS-th slot; LS > 1 spreads the slots of a single query over a workgroup.
 struct Params {
     length: u32,   // queries of a sample
-    heads: u32,    // heads in q and out
+    heads: u32,    // query heads in q and out
+    q_heads: u32,  // heads of a row of q, whatever lies behind the query heads
     kv_heads: u32, // heads of the cache
     group: u32,    // query heads of a kv head, in the whole model
     capacity: u32, // slots of the cache
@@ -55,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if here {
             present += 1u;
             for (var i = 0u; i < D4; i++) {
-                query[f * D4 + i] = q[(token * p.heads + head) * D4 + i] * p.scale;
+                query[f * D4 + i] = q[(token * p.q_heads + head) * D4 + i] * p.scale;
             }
         }
     }

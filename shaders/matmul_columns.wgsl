@@ -1,5 +1,7 @@
 // y[t, h] (+)= sum over kept inputs j of a[t, j] * W[channel(j)][h], with the transposed weights [channel][h]: only rows
-// of kept channels are read. An invocation has TM tokens and 32 outputs; LK invocations share the channels among them.
+// of kept channels are read. An invocation has TM tokens and 32 outputs; LM x LN x LK invocations form a workgroup. Channels are
+// cut into p.parts * LK shares: LK invocations add theirs up here, parts stay apart in y for rms_norm to add up. Invocations
+// that lie next to one another have the same share, so that software adapters walk the list in step.
 //
 // Scales belong to 32 channels, so the list is walked by such groups, their kept inputs four at a time. A quadruple that
 // lies across two groups is taken twice, each time with the other group's inputs as zeros: cheaper than a condition, of
@@ -14,6 +16,8 @@ struct Params {
     y_stride: u32, // columns of a row of y / 4
     y_column: u32, // first column of y / 4
     blocks: u32,   // outputs of this shard / 32
+    parts: u32,    // shares of the channels that stay apart
+    part_stride: u32, // from one part of y to the next, / 4
     unit: u32,     // inputs of an entry of `kept`: 1, or a multiple of 4; 0 = no list: input j is channel j
     add: u32,      // whether y is added to (the residual stream) or set
 }
@@ -71,10 +75,12 @@ fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let lk = lane % LK;
-    let block = min(group.x * LN + lane / LK % LN, p.blocks - 1u);
-    let owned = group.x * LN + lane / LK % LN < p.blocks;
-    let tile_m = (group.y * LM + lane / (LK * LN)) * TM;
+    let lk = lane / (LN * LM);
+    let column = group.x * LN + lane % LN;
+    let owned = column < p.blocks * p.parts;
+    let block = column % p.blocks;
+    let part = min(column / p.blocks, p.parts - 1u);
+    let tile_m = (group.y * LM + lane / LN % LM) * TM;
 
     var tokens: array<u32, TM>;
     for (var m = 0u; m < TM; m++) {
@@ -84,8 +90,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Inputs come in runs of one group: 32 at a time where there is no list or its units are whole groups.
     let aligned = p.unit % 32u == 0u;
     let runs = select((p.channels + 31u) / 32u, (p.inputs + 31u) / 32u, aligned);
-    let share = (runs + LK - 1u) / LK;
-    for (var run = lk * share; run < min((lk + 1u) * share, runs); run++) {
+    let shares = p.parts * LK;
+    let index = part * LK + lk;
+    // As even as whole runs allow.
+    for (var run = index * runs / shares; run < (index + 1u) * runs / shares; run++) {
         var first = run * 32u;
         var end = min(first + 32u, p.inputs);
         var scale_group = run;
@@ -135,7 +143,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var width = LK / 2u; width > 0u; width /= 2u) {
             if lk < width {
                 for (var i = 0u; i < TM * 8u; i++) {
-                    partial[i * ${LANES}u + lane] += partial[i * ${LANES}u + lane + width];
+                    partial[i * ${LANES}u + lane] += partial[i * ${LANES}u + lane + width * LN * LM];
                 }
             }
             workgroupBarrier();
@@ -147,7 +155,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if lk == 0u && owned {
         for (var m = 0u; m < TM; m++) {
             if tile_m + m < p.tokens {
-                let at = (p.y_row + tile_m + m) * p.y_stride + p.y_column + block * 8u;
+                let at = part * p.part_stride + (p.y_row + tile_m + m) * p.y_stride + p.y_column + block * 8u;
                 for (var n = 0u; n < 8u; n++) {
                     var value = sums[m * 8u + n];
                     if p.add != 0u {

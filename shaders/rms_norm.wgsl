@@ -1,16 +1,19 @@
-// y[t] = x[t] / sqrt(mean(x[t]^2) + eps) * weight, and norms[t] = ||x[t]||: the residual importance costs nothing more.
-// A workgroup has one row.
+// x[t] += sum over parts of added[part][t], y[t] = x[t] / sqrt(mean(x[t]^2) + eps) * weight, and norms[t] = ||x[t]||: the residual
+// importance costs nothing more. A workgroup has one row.
 struct Params {
     width: u32, // columns / 4
     x_row: u32,
     y_row: u32,
     eps: f32,
+    parts: u32,       // of what is added; 0 = x stays as it is
+    part_stride: u32, // from one part to the next, / 4
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> added: array<vec4<f32>>; // [parts][tokens][width]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> norms: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 const LANES = ${LANES}u;
@@ -24,7 +27,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let to = (p.y_row + row) * p.width;
     var sum = 0.0;
     for (var i = lane; i < p.width; i += LANES) {
-        let v = x[from_ + i];
+        var v = x[from_ + i];
+        if p.parts > 0u {
+            for (var part = 0u; part < p.parts; part++) {
+                v += added[part * p.part_stride + row * p.width + i];
+            }
+            x[from_ + i] = v;
+        }
         sum += dot(v, v);
     }
     partial[lane] = sum;

@@ -232,7 +232,7 @@ fn a_forbidden_arrow_is_found_however_it_is_written() {
         "mod tests { fn f() {} } use super::super::engine;",
         "fn f<'a>(c: &'a str) { g('\"', '\\'', r#\"\"\"#); crate::engine::h() }",
     ] {
-        assert_eq!(imports("kernels/rope.rs", text), ["engine"], "{text}");
+        assert_eq!(imports("kernels/rope_append.rs", text), ["engine"], "{text}");
     }
     assert_eq!(imports("kernels/mod.rs", "use super::engine;"), ["engine"]);
     assert_eq!(imports("model/gguf/reader.rs", "use super::super::super::text::Spm;"), ["text"]);
@@ -242,10 +242,13 @@ fn a_forbidden_arrow_is_found_however_it_is_written() {
 #[test]
 fn what_is_allowed_is_not_complained_about() {
     for (file, text) in [
-        ("kernels/rope.rs", "use crate::gpu::Buffer; use super::lanes; use crate::{Error, Result};"),
-        ("kernels/rope.rs", "// crate::engine\n/* crate::engine /* nested */ crate::engine */ /// [`crate::engine`]"),
-        ("kernels/rope.rs", "const TEXT: &str = \"use crate::engine \\\" crate::engine\";"),
-        ("kernels/rope.rs", "mod tests { use super::*; use super::super::engine_of_kernels; }"),
+        ("kernels/rope_append.rs", "use crate::gpu::Buffer; use super::lanes; use crate::{Error, Result};"),
+        (
+            "kernels/rope_append.rs",
+            "// crate::engine\n/* crate::engine /* nested */ crate::engine */ /// [`crate::engine`]",
+        ),
+        ("kernels/rope_append.rs", "const TEXT: &str = \"use crate::engine \\\" crate::engine\";"),
+        ("kernels/rope_append.rs", "mod tests { use super::*; use super::super::engine_of_kernels; }"),
         ("model/gguf/reader.rs", "use super::super::tensor::TensorType; pub(in crate::model) fn f() {}"),
         ("main.rs", "use secateur::engine; fn main() { crate::cli::run() }"),
         ("cli/chat.rs", "use crate::app; use crate::engine;"),

@@ -125,9 +125,9 @@ impl<'s> Noting<'s> {
 
 impl Selector for Noting<'_> {
     fn heads(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
-        let shape = (SAMPLES * LENGTH, block.weights.q.cols, 1e-5);
+        let shape = (SAMPLES * LENGTH, block.weights.qkv.cols, 1e-5);
         let (x, y) = (block.residual.into(), (&self.scratch).into());
-        rms_norm::record(rec, x, &block.weights.attention_norm, y, &self.norms[block.layer], shape)?;
+        rms_norm::record(rec, x, None, &block.weights.attention_norm, y, &self.norms[block.layer], shape)?;
         let gpu = rec.gpu();
         let (o, down) = (&block.weights.o_power, &block.weights.down_power);
         self.powers.push([gpu.read(o, block.weights.o.cols)?, gpu.read(down, block.weights.down.cols)?]);

@@ -156,10 +156,11 @@ fn dense() -> PruneConfig {
     PruneConfig::default()
 }
 
-/// Prunes tiny layers while answering, renewed every four tokens.
+/// Prunes tiny layers while answering, renewed every four tokens, all of which are watched.
 fn pruned(ratio: f64) -> PruneConfig {
     let phases = PrunePhases { prefill: false, decode: true };
-    PruneConfig { method: Method::Pp, ratio, dense_layers: 1, tile: 8, reprobe_every: 4, phases, ..dense() }
+    let watched = PruneConfig { reprobe_every: 4, reprobe_tokens: 4, phases, ..dense() };
+    PruneConfig { method: Method::Pp, ratio, dense_layers: 1, tile: 8, ..watched }
 }
 
 #[test]

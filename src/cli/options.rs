@@ -167,6 +167,9 @@ pub struct ProbeOptions {
     /// While decoding, choose anew every N tokens; 0 = never [default: 16]
     #[arg(long, value_name = "N")]
     pub reprobe_every: Option<usize>,
+    /// Of those tokens, N show what the dropped units would have done [default: 2]
+    #[arg(long, value_name = "N")]
+    pub reprobe_tokens: Option<usize>,
     /// Kept channels are a multiple of this [default: 64]
     #[arg(long, value_name = "CHANNELS")]
     pub tile: Option<usize>,
@@ -303,6 +306,7 @@ impl ProbeOptions {
             probe_tokens: self.probe_tokens.unwrap_or(base.probe_tokens),
             probe_samples: self.probe_samples.unwrap_or(base.probe_samples),
             reprobe_every: self.reprobe_every.unwrap_or(base.reprobe_every),
+            reprobe_tokens: self.reprobe_tokens.unwrap_or(base.reprobe_tokens),
             blocks: self.blocks.as_ref().map_or(base.blocks, |blocks| PruneBlocks {
                 attention: blocks.contains(&BlockName::Attention),
                 mlp: blocks.contains(&BlockName::Mlp),

@@ -164,6 +164,9 @@ pub struct PruneConfig {
     pub blocks: PruneBlocks,
     /// While decoding, the mask is chosen anew every so many tokens; 0 = never.
     pub reprobe_every: usize,
+    /// Of those tokens, so many show what the dropped units would have done; they lie evenly and stand for the others.
+    #[serde(default = "default_reprobe_tokens")]
+    pub reprobe_tokens: usize,
     /// The first layers that are never pruned.
     pub dense_layers: usize,
     /// Kept channels are a multiple of this.
@@ -193,6 +196,10 @@ pub struct PruneConfig {
     pub whole_groups: bool,
 }
 
+fn default_reprobe_tokens() -> usize {
+    2
+}
+
 impl Default for PruneConfig {
     fn default() -> Self {
         PruneConfig {
@@ -205,6 +212,7 @@ impl Default for PruneConfig {
             phases: PrunePhases { prefill: false, decode: true },
             blocks: PruneBlocks::default(),
             reprobe_every: 16,
+            reprobe_tokens: default_reprobe_tokens(),
             dense_layers: 3,
             tile: 64,
             ema: 0.99,
@@ -220,6 +228,14 @@ impl Default for PruneConfig {
 }
 
 impl PruneConfig {
+    /// How many of the first `tokens` tokens behind a choice show what the dropped units would have done.
+    pub fn reprobe_rows(&self, tokens: usize) -> usize {
+        match self.reprobe_every {
+            0 => 0,
+            every => tokens * self.reprobe_tokens.min(every) / every,
+        }
+    }
+
     /// Refuses values outside their ranges.
     ///
     /// # Errors
@@ -240,6 +256,10 @@ impl PruneConfig {
             if !(value > 0.0 && value <= 1.0) {
                 return Err(Error::Setting(format!("{name} is {value}; it must lie in (0, 1]")));
             }
+        }
+        if self.reprobe_tokens == 0 {
+            let what = "--reprobe-tokens is 0; it must be at least 1 (--reprobe-every 0 keeps the first masks)";
+            return Err(Error::Setting(what.into()));
         }
         if self.tile == 0 {
             return Err(Error::Setting("--tile is 0; it must be at least 1".into()));

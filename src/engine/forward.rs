@@ -5,7 +5,9 @@ use super::workspace::Workspace;
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
 use crate::kernels::attention::{Members, Queries};
-use crate::kernels::{Cache, Kept, attention, embed, gate_up, kv_append, matmul_columns, matmul_rows, rms_norm, rope};
+use crate::kernels::matmul_columns::{Into, parts};
+use crate::kernels::rope_append::{Heads, Turns};
+use crate::kernels::{Cache, attention, embed, gate_up, matmul_columns, matmul_rows, rms_norm, rope_append};
 use crate::model::ModelWeights;
 use crate::prune::{Block, Selector};
 
@@ -27,7 +29,7 @@ pub(super) struct Pass<'a> {
     pub caches: &'a [Cache<'a>],
     /// Whether later passes read the cache: then keys and values of every kv head are computed.
     pub keeps_cache: bool,
-    pub turns: rope::Turns<'a>,
+    pub turns: Turns<'a>,
 }
 
 /// Records the layers: from ids to the residual stream after the last layer, in `work.residual`.
@@ -42,7 +44,9 @@ pub(super) fn forward(
     let Pass { samples, length, places, turns, .. } = *pass;
     let tokens = samples * length;
     let shape = (tokens, config.hidden_size, config.rms_norm_eps);
-    let x = &work.residual;
+    let (x, added) = (&work.residual, &work.added);
+    let parts = parts(rec.gpu().tier(), tokens);
+    let (model_heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
 
     embed::record(rec, pass.ids, &model.embedding, x, tokens)?;
     for (layer, weights) in model.layers.iter().enumerate() {
@@ -61,35 +65,38 @@ pub(super) fn forward(
             turns,
         };
 
-        rms_norm::record(rec, x.into(), &weights.attention_norm, block.normed, &work.norms, shape)?;
+        let from_mlp = (layer > 0).then_some((added, parts));
+        rms_norm::record(rec, x.into(), from_mlp, &weights.attention_norm, block.normed, &work.norms, shape)?;
         let mask = selector.heads(rec, &block)?;
-        let heads = mask.as_ref().map_or(config.num_attention_heads, |mask| mask.kept().count);
         let members = mask.as_ref().map_or(Members::All, |mask| Members::Kept(mask.place_of()));
-        let kept = mask.as_ref().map(|mask| mask.kept());
         let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
-        let kv = mask.as_ref().and_then(|mask| mask.kv()).filter(|_| !pass.keeps_cache);
-        let kv_rows = kv.map(|(list, count)| Kept { list, count, unit: config.head_dim });
+        let heads = chosen.map_or(model_heads, |(kept, _)| kept.count);
+        let listed = mask.as_ref().map(|mask| mask.qkv(pass.keeps_cache));
+        let keys = listed.map_or(kv_heads, |(_, keys)| keys);
+        let list = listed.map(|(kept, _)| (kept.list, model_heads));
         let mixed = work.mixed(layer);
-        matmul_rows::record(rec, block.normed, &weights.q, kept, (&work.q).into(), tokens)?;
-        matmul_rows::record(rec, block.normed, &weights.k, kv_rows, (&work.k).into(), tokens)?;
-        matmul_rows::record(rec, block.normed, &weights.v, kv_rows, (&work.v).into(), tokens)?;
-        rope::record(rec, &work.q, places, turns, (tokens, heads))?;
-        kv_append::record(rec, (&work.k, &work.v), places, turns, kv, cache, (samples, length))?;
-        let model_heads = config.num_attention_heads;
-        let queries = Queries { q: &work.q, places, samples, length, heads, model_heads, members };
+        matmul_rows::record(rec, block.normed, &weights.qkv, listed.map(|(kept, _)| kept), (&work.qkv).into(), tokens)?;
+        let in_row = Heads { queries: heads, keys, list };
+        rope_append::record(rec, &work.qkv, in_row, places, turns, cache, (samples, length))?;
+        let stride = heads + 2 * keys;
+        let queries = Queries { q: &work.qkv, stride, places, samples, length, heads, model_heads, members };
         attention::record(rec, queries, cache, mixed)?;
         selector.attended(rec, &block, mixed)?;
-        matmul_columns::record(rec, mixed, &weights.o, chosen, x.into(), tokens, true)?;
+        matmul_columns::record(rec, mixed, &weights.o, chosen, Into::Parts(added), tokens)?;
 
         block.normed = work.normed_mlp(layer);
-        rms_norm::record(rec, x.into(), &weights.mlp_norm, block.normed, &work.norms, shape)?;
+        let from_attention = Some((added, parts));
+        rms_norm::record(rec, x.into(), from_attention, &weights.mlp_norm, block.normed, &work.norms, shape)?;
         let mask = selector.channels(rec, &block)?;
         let kept = mask.as_ref().map(|mask| mask.kept());
         let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
         let active = work.active(layer);
         gate_up::record(rec, block.normed, (&weights.gate, &weights.up), kept, active, tokens)?;
         selector.activated(rec, &block, active)?;
-        matmul_columns::record(rec, active, &weights.down, chosen, x.into(), tokens, true)?;
+        // Nothing follows the last layer that could add its parts up for every token.
+        let last = layer + 1 == model.layers.len();
+        let into = if last { Into::Add(x.into()) } else { Into::Parts(added) };
+        matmul_columns::record(rec, active, &weights.down, chosen, into, tokens)?;
 
         if tokens > TOKENS_PER_SUBMISSION {
             rec.submit()?;

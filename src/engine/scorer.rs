@@ -234,7 +234,7 @@ impl Scorer {
         let shape = (rows, config.hidden_size, config.rms_norm_eps);
         let x = Rows { buffer: &self.work.residual, first: from as u32 };
         let y = Rows { buffer: &self.normed, first: to as u32 };
-        rms_norm::record(rec, x, &model.output_norm, y, &self.work.norms, shape)
+        rms_norm::record(rec, x, None, &model.output_norm, y, &self.work.norms, shape)
     }
 
     fn head(&self, rec: &mut crate::gpu::Recorder<'_>, first: usize, rows: usize) -> Result<()> {

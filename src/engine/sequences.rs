@@ -43,6 +43,8 @@ pub struct Sequences {
     context: usize,
     step: Step,
     running: Option<Arc<Running>>,
+    /// Generated tokens that no renewal has seen.
+    unseen: usize,
     /// Tokens in the running sums, by half: probes may differ in size.
     summed: [usize; 2],
     masks: Vec<LayerMasks>,
@@ -109,7 +111,7 @@ impl Sequences {
         };
         let mut work = Workspace::new(gpu, config, samples)?;
         if window > 0 {
-            work.window = Some((Window::new(gpu, config, window)?, 0));
+            work.window = Some(Window::new(gpu, config, prune.reprobe_rows(window))?);
         }
         let step = Step {
             work,
@@ -135,6 +137,7 @@ impl Sequences {
             context,
             step,
             running,
+            unseen: 0,
             summed: [0; 2],
             masks: Vec::new(),
             chosen: false,
@@ -234,11 +237,11 @@ impl Sequences {
         }
         self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every, judges.later.clone())?));
         self.judges = judges;
-        let rows = self.step.work.window.as_ref().map_or(0, |(window, _)| window.rows);
-        if rows != prune.reprobe_every {
-            self.step.work.window = match prune.reprobe_every {
+        let rows = self.step.work.window.as_ref().map_or(0, |window| window.rows);
+        if rows != prune.reprobe_rows(prune.reprobe_every) {
+            self.step.work.window = match prune.reprobe_rows(prune.reprobe_every) {
                 0 => None,
-                rows => Some((Window::new(gpu, config, rows)?, 0)),
+                rows => Some(Window::new(gpu, config, rows)?),
             };
         }
         (self.plan, self.prune) = (plan, prune);
@@ -254,10 +257,8 @@ impl Sequences {
     pub fn truncate(&mut self, sample: usize, tokens: usize) {
         let gone = self.lengths[sample].saturating_sub(tokens);
         self.lengths[sample] -= gone;
-        // The window holds the states of the last tokens.
-        if let Some((_, row)) = &mut self.step.work.window {
-            *row = row.saturating_sub(gone as u32);
-        }
+        // The window holds states of the last tokens.
+        self.unseen = self.unseen.saturating_sub(gone);
     }
 
     /// Empties every sequence and forgets sums and masks.
@@ -278,9 +279,7 @@ impl Sequences {
 
     /// Empties the window.
     fn rewind(&mut self) {
-        if let Some((_, row)) = &mut self.step.work.window {
-            *row = 0;
-        }
+        self.unseen = 0;
     }
 
     /// Appends a prompt to every sequence and returns the logits after its last token: `[sample][vocab]`.
@@ -457,8 +456,10 @@ impl Sequences {
         let places: Vec<[u32; 2]> = self.lengths.iter().map(|&length| [length as u32; 2]).collect();
         gpu.write(&self.step.ids, 0, tokens)?;
         gpu.write(&self.step.places, 0, &places)?;
-        if let Some((window, row)) = &self.step.work.window {
-            gpu.write(&window.places, u64::from(*row) * 8, &places)?;
+        let (row, next) = (self.prune.reprobe_rows(self.unseen), self.prune.reprobe_rows(self.unseen + 1));
+        self.step.work.row = (next > row).then_some(row as u32);
+        if let (Some(window), Some(row)) = (&self.step.work.window, self.step.work.row) {
+            gpu.write(&window.places, u64::from(row) * 8, &places)?;
         }
         let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
         let pass = Pass {
@@ -488,9 +489,7 @@ impl Sequences {
             self.flops.add(config, plan, 1.0, *length as f64);
         }
         // Before the first choice no renewal wants these states.
-        if let Some((_, row)) = self.step.work.window.as_mut().filter(|_| pruned) {
-            *row += 1;
-        }
+        self.unseen += usize::from(pruned);
         let rows: Vec<usize> = (0..tokens.len()).collect();
         self.record_head(&mut rec, &self.step.work.residual, &self.step.work.norms, &rows)?;
         rec.submit()?;
@@ -499,8 +498,7 @@ impl Sequences {
 
     /// When the window is full: brings the sums up to date and chooses masks anew.
     fn renew_if_due(&mut self) -> Result<()> {
-        let due = self.step.work.window.as_ref().is_some_and(|(window, row)| *row as usize == window.rows);
-        if !due {
+        if self.step.work.window.is_none() || self.unseen < self.prune.reprobe_every {
             return Ok(());
         }
         self.absorb_window()?;
@@ -510,26 +508,30 @@ impl Sequences {
 
     /// Adds the tokens in the window to the running sums, every unit of them, and empties it.
     fn absorb_window(&mut self) -> Result<()> {
-        let (Some((window, row)), Some(running)) = (&self.step.work.window, self.running.clone()) else {
+        let (Some(window), Some(running)) = (&self.step.work.window, self.running.clone()) else {
             return Ok(());
         };
-        let rows = *row as usize;
+        let rows = self.prune.reprobe_rows(self.unseen);
         if rows == 0 {
+            self.rewind();
             return Ok(());
         }
+        let weight = self.unseen as f32 / rows as f32;
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
         let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
         let mut rec = gpu.record();
         let turns = engine.model.rope(&self.turns);
-        running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows), &caches, turns)?;
+        running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows, weight), &caches, turns)?;
         rec.submit()?;
-        let (end, count) = (self.lengths[0] as f64, rows as f64);
+        let (first, prune) = (self.lengths[0] - self.unseen, &self.prune);
+        let run_again = (0..self.unseen).filter(|&index| prune.reprobe_rows(index + 1) > prune.reprobe_rows(index));
+        let attended = run_again.map(|index| (first + index + 1) as f64).sum();
         if self.prune.phases.decode {
-            self.flops.add_dropped(config, &self.plan, count, count * (end - (count - 1.0) / 2.0));
+            self.flops.add_dropped(config, &self.plan, rows as f64, attended);
             self.traffic.add_dropped(&engine.model, &self.plan);
         }
-        self.summed = self.summed.map(|summed| summed + rows);
+        self.summed = self.summed.map(|summed| summed + self.unseen);
         self.rewind();
         Ok(())
     }
@@ -564,7 +566,7 @@ impl Sequences {
         for (sample, &row) in rows.iter().enumerate() {
             let x = Rows { buffer: residual, first: row as u32 };
             let y = Rows { buffer: &self.step.last, first: sample as u32 };
-            rms_norm::record(rec, x, &model.output_norm, y, norms, (1, config.hidden_size, config.rms_norm_eps))?;
+            rms_norm::record(rec, x, None, &model.output_norm, y, norms, (1, config.hidden_size, config.rms_norm_eps))?;
         }
         matmul_rows::record(rec, (&self.step.last).into(), model.head(), None, (&self.step.logits).into(), rows.len())
     }

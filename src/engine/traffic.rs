@@ -20,11 +20,8 @@ impl Traffic {
         (self.read, self.dense) = (self.read + head, self.dense + head);
         for (weights, kept) in model.layers.iter().zip(&plan.layers) {
             let (heads, channels) = shares(model, kept);
-            let (attention, keys, mlp) = (
-                bytes(&weights.q) + bytes(&weights.o),
-                bytes(&weights.k) + bytes(&weights.v),
-                first_half(weights) + bytes(&weights.down),
-            );
+            let (queries, keys) = queries_and_keys(model, weights);
+            let (attention, mlp) = (queries + bytes(&weights.o), first_half(weights) + bytes(&weights.down));
             self.read += attention * heads + keys + mlp * channels;
             self.dense += attention + keys + mlp;
         }
@@ -34,7 +31,7 @@ impl Traffic {
     pub(super) fn add_probe(&mut self, model: &ModelWeights, plan: &Plan) {
         for (layer, weights) in model.layers.iter().enumerate() {
             if plan.prunes_heads(layer) {
-                self.read += bytes(&weights.q) + bytes(&weights.k) + bytes(&weights.v);
+                self.read += bytes(&weights.qkv);
             }
             if plan.prunes_channels(layer) {
                 self.read += first_half(weights);
@@ -46,7 +43,7 @@ impl Traffic {
     pub(super) fn add_dropped(&mut self, model: &ModelWeights, plan: &Plan) {
         for (weights, kept) in model.layers.iter().zip(&plan.layers) {
             let (heads, channels) = shares(model, kept);
-            self.read += bytes(&weights.q) * (1.0 - heads) + first_half(weights) * (1.0 - channels);
+            self.read += queries_and_keys(model, weights).0 * (1.0 - heads) + first_half(weights) * (1.0 - channels);
         }
     }
 }
@@ -55,6 +52,12 @@ impl Traffic {
 fn shares(model: &ModelWeights, kept: &LayerPlan) -> (f64, f64) {
     let (heads, channels) = (model.config.num_attention_heads, model.config.intermediate_size);
     (kept.heads as f64 / heads as f64, kept.channels as f64 / channels as f64)
+}
+
+/// Bytes of q, and of k and v.
+fn queries_and_keys(model: &ModelWeights, weights: &LayerWeights) -> (f64, f64) {
+    let queries = model.config.num_attention_heads * model.config.head_dim;
+    (weights.qkv.bytes_of(0..queries), weights.qkv.bytes_of(queries..weights.qkv.rows))
 }
 
 fn first_half(weights: &LayerWeights) -> f64 {

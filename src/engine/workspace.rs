@@ -4,21 +4,27 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Rows;
-use crate::kernels::matmul_columns::stride;
+use crate::kernels::matmul_columns::{parts, stride};
 use crate::prune::Window;
 
 /// Room for a pass over `tokens` tokens.
 pub(super) struct Workspace {
     pub residual: Buffer, // [tokens][H]
     pub norms: Buffer,    // [tokens]
-    pub q: Buffer,        // [tokens][A*d]
-    pub k: Buffer,        // [tokens][K*d]
-    pub v: Buffer,        // [tokens][K*d]
+    pub qkv: Buffer,      // [tokens][(A + 2K)*d]
+    pub added: Buffer,    // [parts][tokens][H]: what o or down add to the residual stream
     normed: Buffer,       // [tokens][H]
     mixed: Buffer,        // [tokens][A*d]
     active: Buffer,       // [tokens][stride(C)]
-    /// Where states are kept instead, and the row of the next token.
-    pub window: Option<(Window, u32)>,
+    /// Where states are kept for a renewal.
+    pub window: Option<Window>,
+    /// The row of the next token there; `None` = nobody will ask for its states.
+    pub row: Option<u32>,
+}
+
+/// Rows of all parts, for the pass of at most `tokens` tokens that has the most.
+fn most_parts(gpu: &Gpu, tokens: usize) -> usize {
+    (1..=tokens).map(|tokens| tokens * parts(gpu.tier(), tokens)).max().unwrap_or(0)
 }
 
 impl Workspace {
@@ -27,19 +33,19 @@ impl Workspace {
         Ok(Workspace {
             residual: gpu.zeros("residual stream", tokens * model.hidden_size)?,
             norms: gpu.zeros("norms", tokens)?,
-            q: gpu.zeros("q", tokens * width)?,
-            k: gpu.zeros("k", tokens * kv)?,
-            v: gpu.zeros("v", tokens * kv)?,
+            qkv: gpu.zeros("q, k and v", tokens * (width + 2 * kv))?,
+            added: gpu.zeros("added", most_parts(gpu, tokens) * model.hidden_size)?,
             normed: gpu.zeros("normed state", tokens * model.hidden_size)?,
             mixed: gpu.zeros("mixed values", tokens * width)?,
             active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,
             window: None,
+            row: None,
         })
     }
 
     fn rows<'a>(&'a self, kept: impl Fn(&'a Window) -> &'a Buffer, shared: &'a Buffer) -> Rows<'a> {
-        match &self.window {
-            Some((window, row)) => Rows { buffer: kept(window), first: *row },
+        match self.window.as_ref().zip(self.row) {
+            Some((window, row)) => Rows { buffer: kept(window), first: row },
             None => shared.into(),
         }
     }

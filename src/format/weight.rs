@@ -6,6 +6,8 @@ use crate::gpu::{Buffer, Contents, Gpu};
 
 /// Some consecutive outputs of a weight.
 pub struct Shard {
+    /// How its values are stored.
+    pub format: WeightFormat,
     /// Its first output.
     pub first_row: u32,
     /// Its outputs.
@@ -18,8 +20,6 @@ pub struct Shard {
 
 /// A matrix `[rows (outputs), cols (inputs)]` on the GPU.
 pub struct Weight {
-    /// How its values are stored.
-    pub format: WeightFormat,
     /// Which way it lies.
     pub layout: Layout,
     /// Outputs.
@@ -43,6 +43,22 @@ pub struct HostTensor<'a> {
     pub cols: usize,
     /// `rows` whole rows in the file's layout.
     pub bytes: &'a [u8],
+}
+
+impl<'a> HostTensor<'a> {
+    /// The bytes of some rows, if none of their values is NaN or infinite.
+    fn check_finite(&self, rows: std::ops::Range<usize>) -> Result<&'a [u8]> {
+        let (elements, size) = self.format.block();
+        let row_bytes = self.cols / elements * size;
+        let part = &self.bytes[rows.start * row_bytes..rows.end * row_bytes];
+        match self.format.first_not_finite(part) {
+            None => Ok(part),
+            Some((index, value)) => {
+                let index = rows.start * self.cols + index;
+                Err(Error::TensorNotFinite { name: self.name.to_string(), index, value })
+            }
+        }
+    }
 }
 
 /// Outputs that one shard may hold on `gpu`.
@@ -86,18 +102,54 @@ impl Weight {
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);
-            let part = &bytes[first * row_bytes..(first + count) * row_bytes];
-            if let Some((index, value)) = format.first_not_finite(part) {
-                return Err(Error::TensorNotFinite { name: name.to_string(), index: first * cols + index, value });
-            }
+            let part = tensor.check_finite(first..first + count)?;
             let planes = format.pack(layout, part, count, cols);
             shards.push(Shard {
+                format,
                 first_row: first as u32,
                 rows: count as u32,
                 quants: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.quants)))?,
                 scales: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.scales)))?,
             });
         }
-        Ok(Weight { format, layout, rows, cols, shards })
+        Ok(Weight { layout, rows, cols, shards })
+    }
+
+    /// Uploads tensors with the same inputs as one weight, the outputs of each behind those of the one before: neighbours of one
+    /// format that fit into a shard together become one.
+    ///
+    /// # Errors
+    /// As [`Weight::upload`].
+    pub fn stack(gpu: &Gpu, tensors: &[HostTensor<'_>], layout: Layout) -> Result<Weight> {
+        let mut whole =
+            Weight { layout, rows: 0, cols: tensors.first().map_or(0, |tensor| tensor.cols), shards: Vec::new() };
+        let alike = tensors.windows(2).all(|pair| pair[0].format == pair[1].format);
+        let rows: usize = tensors.iter().map(|tensor| tensor.rows).sum();
+        let together =
+            tensors.first().filter(|first| alike && rows <= rows_per_shard(gpu, first.format, layout, first.cols));
+        if let Some(first) = together {
+            for tensor in tensors {
+                tensor.check_finite(0..tensor.rows)?;
+            }
+            let bytes = tensors.iter().map(|tensor| tensor.bytes).collect::<Vec<&[u8]>>().concat();
+            return Weight::upload(gpu, HostTensor { rows, bytes: &bytes, ..*first }, layout, rows);
+        }
+        for tensor in tensors {
+            let part = Weight::upload(gpu, *tensor, layout, rows_per_shard(gpu, tensor.format, layout, tensor.cols))?;
+            let behind = |shard: Shard| Shard { first_row: shard.first_row + whole.rows as u32, ..shard };
+            whole.shards.extend(part.shards.into_iter().map(behind));
+            whole.rows += part.rows;
+        }
+        Ok(whole)
+    }
+
+    /// Bytes on the device of some of its outputs, as if every output of a shard had the same.
+    pub fn bytes_of(&self, outputs: std::ops::Range<usize>) -> f64 {
+        let share = |shard: &Shard| {
+            let (first, end) = (shard.first_row as usize, (shard.first_row + shard.rows) as usize);
+            let inside = outputs.end.min(end).saturating_sub(outputs.start.max(first));
+            (shard.quants.bytes() + shard.scales.bytes()) as f64 * inside as f64 / f64::from(shard.rows)
+        };
+        self.shards.iter().map(share).sum()
     }
 }

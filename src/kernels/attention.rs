@@ -7,7 +7,7 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 super::kernel! {
     /// The op.
     attention [Read, Read, Read, Read, Read, Write] {
-        length: u32, heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
+        length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
     }
 }
 
@@ -61,15 +61,17 @@ pub enum Members<'a> {
 /// Queries to attend with.
 #[derive(Clone, Copy)]
 pub struct Queries<'a> {
-    /// `[samples][length][heads][head_dim]`, turned by rope.
+    /// `[samples][length][stride][head_dim]`: query heads first, turned by rope.
     pub q: &'a Buffer,
+    /// Heads of a row of `q`.
+    pub stride: usize,
     /// Position and slot of every token.
     pub places: &'a Buffer,
     /// Samples.
     pub samples: usize,
     /// Queries of a sample.
     pub length: usize,
-    /// Heads in `q`.
+    /// Query heads in `q`.
     pub heads: usize,
     /// Heads of the whole model.
     pub model_heads: usize,
@@ -77,7 +79,7 @@ pub struct Queries<'a> {
     pub members: Members<'a>,
 }
 
-/// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, shaped like `q`. A query sees the slots up to its own.
+/// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, `[samples][length][heads][head_dim]`. A query sees the slots up to its own.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
@@ -93,6 +95,7 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
     let params = Params {
         length: queries.length as u32,
         heads: queries.heads as u32,
+        q_heads: queries.stride as u32,
         kv_heads: cache.kv_heads as u32,
         group: group as u32,
         capacity: cache.capacity as u32,

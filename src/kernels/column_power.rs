@@ -46,7 +46,7 @@ pub fn record(rec: &mut Recorder<'_>, weight: &Weight, degree: Degree, power: &B
         let blocks = shard.rows / COLUMN_BLOCK as u32;
         let params = Params { channels: weight.cols as u32, blocks, add: (shard.first_row > 0).into(), degree };
         let grid = [params.channels.div_ceil(lanes(tier)), 1, 1];
-        rec.dispatch(&KERNEL, &variant(tier, weight.format), &params, &[&shard.quants, &shard.scales, power], grid)?;
+        rec.dispatch(&KERNEL, &variant(tier, shard.format), &params, &[&shard.quants, &shard.scales, power], grid)?;
     }
     Ok(())
 }

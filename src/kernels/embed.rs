@@ -30,7 +30,7 @@ pub fn record(rec: &mut Recorder<'_>, ids: &Buffer, table: &Weight, x: &Buffer, 
         let params = Params { tokens: tokens as u32, steps, first_row: shard.first_row, rows: shard.rows };
         let grid = [(2 * steps).div_ceil(lanes(tier)), tokens as u32, 1];
         let buffers = [ids, &shard.quants, &shard.scales, x];
-        rec.dispatch(&KERNEL, &variant(tier, table.format), &params, &buffers, grid)?;
+        rec.dispatch(&KERNEL, &variant(tier, shard.format), &params, &buffers, grid)?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn record(
         let list = kept.map_or(&gate_shard.scales, |kept| kept.list);
         rec.dispatch(
             &KERNEL,
-            &tile.variant(&[gate.format, up.format]),
+            &tile.variant(&[gate_shard.format, up_shard.format]),
             &params,
             &[x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer],
             tile.grid(tokens, columns),

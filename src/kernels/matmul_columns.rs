@@ -1,5 +1,5 @@
-//! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down, and the addition to the
-//! residual stream. Pruning gathers channels.
+//! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down. Pruning gathers channels.
+//! What is left to add up, and the addition to the residual stream, [`super::rms_norm`] does as it reads the sum.
 
 use super::{Kept, Rows, Tile};
 use crate::error::Result;
@@ -10,19 +10,41 @@ super::kernel! {
     /// The op.
     matmul_columns [Read, Read, Read, Read, Read, Write] {
         tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
-        y_column: u32, blocks: u32, unit: u32, add: u32,
+        y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32,
     }
 }
 
 /// The tile for `tokens` rows; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 2, lk: 4 },
-        (Tier::Software, 3..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 2, lk: 4 },
+        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 3..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
-        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 1, lk: 64 },
+        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 32, lk: 4 },
         (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8, lk: 1 },
     }
+}
+
+/// Parts in which the product of `tokens` rows is best left: few rows do not fill a device otherwise.
+pub fn parts(tier: Tier, tokens: usize) -> usize {
+    match (tier, tokens) {
+        (Tier::Software, 0..=2) => 4,
+        (Tier::Software, 3..=32) => 2,
+        (Tier::Gpu, 0..=2) => 32,
+        (Tier::Gpu, 3..=32) => 4,
+        _ => 1,
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+pub enum Into<'a> {
+    /// It replaces these rows.
+    Set(Rows<'a>),
+    /// It is added to these rows.
+    Add(Rows<'a>),
+    /// It is left in [`parts`]: `[parts][tokens][outputs]`.
+    Parts(&'a Buffer),
 }
 
 fn variant(tile: Tile, format: WeightFormat) -> Substitution {
@@ -52,7 +74,7 @@ pub fn stride(units: usize) -> usize {
     units.next_multiple_of(4)
 }
 
-/// Records `y (+)= a W^T` for `tokens` rows: a row of `a` holds [`stride`] of the kept inputs' count, a row of `y` as
+/// Records `a W^T` for `tokens` rows: a row of `a` holds [`stride`] of the kept inputs' count, a row of the product as
 /// many values as the weight has outputs. A kept list comes with the places that [`super::top_k`] wrote beside it.
 ///
 /// # Errors
@@ -62,11 +84,14 @@ pub fn record(
     a: Rows<'_>,
     weight: &Weight,
     kept: Option<(Kept<'_>, &Buffer)>,
-    y: Rows<'_>,
+    into: Into<'_>,
     tokens: usize,
-    add: bool,
 ) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Columns);
+    let (y, parts) = match into {
+        Into::Set(y) | Into::Add(y) => (y, 1),
+        Into::Parts(buffer) => (buffer.into(), parts(rec.gpu().tier(), tokens)),
+    };
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
     let tile = tile(rec.gpu().tier(), tokens);
     for shard in &weight.shards {
@@ -81,13 +106,15 @@ pub fn record(
             y_stride: (weight.rows / 4) as u32,
             y_column: shard.first_row / 4,
             blocks,
+            parts: parts as u32,
+            part_stride: (tokens * weight.rows / 4) as u32,
             unit: kept.map_or(0, |(kept, _)| kept.unit as u32),
-            add: add.into(),
+            add: matches!(into, Into::Add(_)).into(),
         };
         let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
-        let grid = [blocks.div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
+        let grid = [(blocks * parts as u32).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
         let buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
-        rec.dispatch(&KERNEL, &variant(tile, weight.format), &params, &buffers, grid)?;
+        rec.dispatch(&KERNEL, &variant(tile, shard.format), &params, &buffers, grid)?;
     }
     Ok(())
 }

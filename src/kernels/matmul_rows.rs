@@ -50,7 +50,7 @@ pub fn record(
         let list = kept.map_or(&shard.scales, |kept| kept.list);
         rec.dispatch(
             &KERNEL,
-            &tile.variant(&[weight.format]),
+            &tile.variant(&[shard.format]),
             &params,
             &[x.buffer, &shard.quants, &shard.scales, list, y.buffer],
             tile.grid(tokens, columns),

@@ -13,13 +13,12 @@ pub mod gate_up;
 pub mod gather_probe;
 pub mod history_share;
 pub mod history_update;
-pub mod kv_append;
-pub mod kv_list;
 pub mod matmul_columns;
 pub mod matmul_rows;
 pub mod probe_statistic;
+pub mod qkv_list;
 pub mod rms_norm;
-pub mod rope;
+pub mod rope_append;
 pub mod sample_importance;
 pub mod score;
 pub mod token_importance;
@@ -231,13 +230,12 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&gather_probe::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
-        (&kv_append::KERNEL, plain()),
-        (&kv_list::KERNEL, kv_list::variants()),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
         (&matmul_rows::KERNEL, variants(tier, 1)),
         (&probe_statistic::KERNEL, plain()),
+        (&qkv_list::KERNEL, qkv_list::variants()),
         (&rms_norm::KERNEL, plain()),
-        (&rope::KERNEL, plain()),
+        (&rope_append::KERNEL, plain()),
         (&sample_importance::KERNEL, plain()),
         (&score::KERNEL, plain()),
         (&token_importance::KERNEL, plain()),

@@ -6,18 +6,14 @@ use crate::error::{Error, Result};
 use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::column_power::{self, Degree};
-use crate::kernels::rope;
+use crate::kernels::rope_append::{self, Turns};
 
 /// The weights of one transformer layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
 pub struct LayerWeights {
     /// `[H]`.
     pub attention_norm: Buffer,
-    /// `[A*d, H]`, by rows.
-    pub q: Weight,
-    /// `[K*d, H]`, by rows.
-    pub k: Weight,
-    /// `[K*d, H]`, by rows.
-    pub v: Weight,
+    /// `[A*d + 2*K*d, H]`, by rows: q, then k, then v.
+    pub qkv: Weight,
     /// `[H, A*d]`, by columns.
     pub o: Weight,
     /// `[A*d]`: the constant factor of each column's score.
@@ -84,19 +80,19 @@ impl ModelWeights {
     /// # Errors
     /// Those of [`Gpu::buffer`].
     pub fn turns(&self, gpu: &Gpu, positions: usize) -> Result<Buffer> {
-        gpu.upload("rope table", &rope::table(&self.frequencies, positions))
+        gpu.upload("rope table", &rope_append::table(&self.frequencies, positions))
     }
 
     /// How rope pairs the elements of a head, with a table that [`ModelWeights::turns`] made.
-    pub fn rope<'a>(&self, table: &'a Buffer) -> rope::Turns<'a> {
+    pub fn rope<'a>(&self, table: &'a Buffer) -> Turns<'a> {
         let adjacent = self.config.rope_layout == RopeLayout::Adjacent;
-        rope::Turns { table, head_dim: self.config.head_dim, adjacent }
+        Turns { table, head_dim: self.config.head_dim, adjacent }
     }
 }
 
 fn layer(gpu: &Gpu, files: &ModelFiles, index: usize) -> Result<LayerWeights> {
     let role = |tensor| TensorRole::Layer(index, tensor);
-    let rows = |tensor| weight(gpu, files, role(tensor), Layout::Rows);
+    let tensor = |tensor| files.tensor(role(tensor)).and_then(host);
     let columns = |tensor| weight(gpu, files, role(tensor), Layout::Columns);
     let (o, down) = (columns(LayerTensor::O)?, columns(LayerTensor::Down)?);
     let o_power = gpu.zeros("o power", o.cols)?;
@@ -109,9 +105,11 @@ fn layer(gpu: &Gpu, files: &ModelFiles, index: usize) -> Result<LayerWeights> {
     let together = shard_rows(gpu, gate, Layout::Rows)?.min(shard_rows(gpu, up, Layout::Rows)?);
     Ok(LayerWeights {
         attention_norm: norm(gpu, files, role(LayerTensor::AttentionNorm))?,
-        q: rows(LayerTensor::Q)?,
-        k: rows(LayerTensor::K)?,
-        v: rows(LayerTensor::V)?,
+        qkv: Weight::stack(
+            gpu,
+            &[tensor(LayerTensor::Q)?, tensor(LayerTensor::K)?, tensor(LayerTensor::V)?],
+            Layout::Rows,
+        )?,
         o,
         o_power,
         mlp_norm: norm(gpu, files, role(LayerTensor::MlpNorm))?,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::top_k::{self, Choice};
-use crate::kernels::{Kept, kv_list};
+use crate::kernels::{Kept, qkv_list};
 use std::sync::Arc;
 
 /// Kept and dropped units of one block.
@@ -11,10 +11,18 @@ pub struct Mask {
     kept: Buffer,
     dropped: Buffer,
     place_of: Buffer,
-    kv: Option<(Buffer, usize)>,
+    kv: Option<KvRows>,
     count: usize,
     total: usize,
     unit: usize,
+}
+
+/// What a mask of heads knows of the keys and values that they read.
+struct KvRows {
+    /// `[count + 2 * entries]`: as [`qkv_list`] writes it.
+    read: Buffer,
+    entries: usize,
+    kv_heads: usize,
 }
 
 impl Mask {
@@ -31,14 +39,17 @@ impl Mask {
     /// # Errors
     /// Those of [`Gpu::buffer`].
     pub fn heads(gpu: &Gpu, count: usize, total: usize, head_dim: usize, kv_heads: usize) -> Result<Mask> {
-        let entries = kv_list::entries(count, kv_heads);
-        let kv = (gpu.zeros("kv list", entries)?, entries);
-        Mask::new(gpu, count, total, head_dim, Some(kv))
+        let entries = qkv_list::entries(count, kv_heads);
+        let read = gpu.zeros("qkv list", count + 2 * entries)?;
+        Mask::new(gpu, count, total, head_dim, Some(KvRows { read, entries, kv_heads }))
     }
 
-    fn new(gpu: &Gpu, count: usize, total: usize, unit: usize, kv: Option<(Buffer, usize)>) -> Result<Mask> {
+    fn new(gpu: &Gpu, count: usize, total: usize, unit: usize, kv: Option<KvRows>) -> Result<Mask> {
+        // Behind kept heads stand all keys and values, which decoding computes whatever is kept.
+        let behind = kv.as_ref().map_or(0, |kv| 2 * kv.kv_heads);
+        let kept: Vec<u32> = (0..count).map(|_| 0).chain((total..total + behind).map(|head| head as u32)).collect();
         Ok(Mask {
-            kept: gpu.zeros("kept", count)?,
+            kept: gpu.upload("kept", &kept)?,
             dropped: gpu.zeros("dropped", total - count)?,
             place_of: gpu.zeros("place_of", total)?,
             kv,
@@ -56,7 +67,10 @@ impl Mask {
         let choice = Choice { kept: &self.kept, dropped: &self.dropped, place_of: &self.place_of };
         top_k::record(rec, scores, choice, (self.total, self.count), false)?;
         match &self.kv {
-            Some((list, entries)) => kv_list::record(rec, (&self.kept, self.count), (list, *entries), group),
+            Some(kv) => {
+                let list = (&kv.read, kv.entries);
+                qkv_list::record(rec, (&self.kept, self.count), list, (self.total, group))
+            }
             None => Ok(()),
         }
     }
@@ -91,7 +105,7 @@ impl Mask {
         self.total
     }
 
-    /// `[kept]` u32: the kept units, ascending.
+    /// `[kept]` u32: the kept units, ascending. More may stand behind them.
     pub fn list(&self) -> &Buffer {
         &self.kept
     }
@@ -107,9 +121,15 @@ impl Mask {
         &self.place_of
     }
 
-    /// The kv heads that the kept heads read, and the entries of that list; `None` for channels.
-    pub fn kv(&self) -> Option<(&Buffer, usize)> {
-        self.kv.as_ref().map(|(list, entries)| (list, *entries))
+    /// The kept heads with the keys and values that they read, or `all` of those, as heads of q, k and v stacked, and how many
+    /// keys there are. Of channels: the kept ones, and no keys.
+    pub fn qkv(&self, all: bool) -> (Kept<'_>, usize) {
+        let (list, keys) = match &self.kv {
+            None => (&self.kept, 0),
+            Some(kv) if all => (&self.kept, kv.kv_heads),
+            Some(kv) => (&kv.read, kv.entries),
+        };
+        (Kept { list, count: self.count + 2 * keys, unit: self.unit }, keys)
     }
 
     /// Reads the kept units back, ascending. Waits for the device: for reports, never between layers.

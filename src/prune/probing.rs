@@ -10,10 +10,11 @@ use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::attention::{Members, Queries};
 use crate::kernels::history_update::Update;
 use crate::kernels::matmul_columns::stride;
+use crate::kernels::rope_append::Heads;
 use crate::kernels::top_k::Choice;
 use crate::kernels::{
-    Cache, Rows, attention, fusion, gate_up, gather_probe, history_update, kv_append, matmul_rows, probe_statistic,
-    rope, sample_importance, token_importance, top_k,
+    Cache, Rows, attention, fusion, gate_up, gather_probe, history_update, matmul_rows, probe_statistic, rope_append,
+    sample_importance, token_importance, top_k,
 };
 use std::sync::Arc;
 
@@ -54,9 +55,7 @@ struct Scratch {
     place_of: Buffer,      // [max(length, samples)]
     normed: Buffer,        // [R][H]
     places: Buffer,        // [R] position and slot
-    q: Buffer,             // [R][A*d]
-    k: Buffer,             // [R][K*d]
-    v: Buffer,             // [R][K*d]
+    qkv: Buffer,           // [R][(A + 2K)*d]
     k_cache: Buffer,       // [probe samples][K][probe tokens][d]
     v_cache: Buffer,       // [probe samples][K][probe tokens][d]
     ranked: Buffer,        // [R][max(A*d, stride(C))]
@@ -122,9 +121,7 @@ impl Probing {
             place_of: gpu.zeros("probe place_of", length.max(samples))?,
             normed: gpu.zeros("probe", rows * model.hidden_size)?,
             places: gpu.zeros("probe places", rows * 2)?,
-            q: gpu.zeros("probe q", rows * width)?,
-            k: gpu.zeros("probe k", rows * kv)?,
-            v: gpu.zeros("probe v", rows * kv)?,
+            qkv: gpu.zeros("probe q, k and v", rows * (width + 2 * kv))?,
             k_cache: gpu.zeros("probe keys", rows * kv)?,
             v_cache: gpu.zeros("probe values", rows * kv)?,
             ranked: gpu.zeros("probe activations", rows * width.max(stride(channels)))?,
@@ -236,20 +233,15 @@ impl Probing {
     fn run_attention(&self, rec: &mut Recorder<'_>, block: &Block<'_>, size: ProbeSize) -> Result<()> {
         let (s, weights, heads) = (&self.scratch, block.weights, self.model.num_attention_heads);
         let (ProbeSize { samples, tokens }, rows) = (size, size.rows());
-        for (weight, out) in [(&weights.q, &s.q), (&weights.k, &s.k), (&weights.v, &s.v)] {
-            matmul_rows::record(rec, (&s.normed).into(), weight, None, out.into(), rows)?;
-        }
-        rope::record(rec, &s.q, &s.places, block.turns, (rows, heads))?;
-        let cache = Cache {
-            k: &s.k_cache,
-            v: &s.v_cache,
-            kv_heads: self.model.num_key_value_heads,
-            capacity: tokens,
-            head_dim: self.model.head_dim,
-        };
-        kv_append::record(rec, (&s.k, &s.v), &s.places, block.turns, None, cache, (samples, tokens))?;
+        let keys = self.model.num_key_value_heads;
+        matmul_rows::record(rec, (&s.normed).into(), &weights.qkv, None, (&s.qkv).into(), rows)?;
+        let cache =
+            Cache { k: &s.k_cache, v: &s.v_cache, kv_heads: keys, capacity: tokens, head_dim: self.model.head_dim };
+        let in_row = Heads { queries: heads, keys, list: None };
+        rope_append::record(rec, &s.qkv, in_row, &s.places, block.turns, cache, (samples, tokens))?;
         let queries = Queries {
-            q: &s.q,
+            q: &s.qkv,
+            stride: heads + 2 * keys,
             places: &s.places,
             samples,
             length: tokens,

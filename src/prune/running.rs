@@ -13,8 +13,8 @@ use crate::gpu::{Buffer, Gpu, Recorder};
 use crate::kernels::attention::{Members, Queries};
 use crate::kernels::history_update::{Update, Value};
 use crate::kernels::matmul_columns::stride;
-use crate::kernels::rope::Turns;
-use crate::kernels::{Cache, HistoryRows, Kept, Rows, attention, gate_up, history_update, matmul_rows, rope};
+use crate::kernels::rope_append::{Heads, Turns};
+use crate::kernels::{Cache, HistoryRows, Kept, Rows, attention, gate_up, history_update, matmul_rows, rope_append};
 use crate::model::LayerWeights;
 use std::sync::Arc;
 
@@ -179,8 +179,8 @@ impl Running {
         Ok(())
     }
 
-    /// Adds the last `rows` tokens of the window, run with `masks`, to the sums: their kept units as they were computed, their dropped units
-    /// by running those once more on the tokens' normed states (keys and values are in the cache).
+    /// Adds the first `rows` tokens of the window, run with `masks`, to the sums, each as often as the `weight` says: their kept units as
+    /// they were computed, their dropped units by running those once more on the tokens' normed states (keys and values are in the cache).
     ///
     /// # Errors
     /// Those of the kernels it records.
@@ -189,7 +189,7 @@ impl Running {
         rec: &mut Recorder<'_>,
         masks: &[LayerMasks],
         layers: &[LayerWeights],
-        (window, rows): (&Window, usize),
+        (window, rows, weight): (&Window, usize, f32),
         caches: &[Cache<'_>],
         turns: Turns<'_>,
     ) -> Result<()> {
@@ -198,13 +198,16 @@ impl Running {
             if let Some(sums) = self.sums(layer, Half::Attention) {
                 let value = self.judge.value(layer, Half::Attention);
                 let kept = heads.as_ref().map(|mask| mask.kept());
-                add(rec, (&window.mixed[layer], value), kept, sums, weights.o.cols, rows)?;
+                add(rec, (&window.mixed[layer], value), kept, sums, weights.o.cols, (rows, weight))?;
                 if let Some((mask, dropped)) = heads.as_ref().and_then(|mask| Some((mask, mask.dropped()?))) {
                     let normed = Rows::from(&window.normed_attention[layer]);
-                    matmul_rows::record(rec, normed, &weights.q, Some(dropped), (&self.q).into(), rows)?;
-                    rope::record(rec, &self.q, &window.places, turns, (rows, dropped.count))?;
+                    // Heads of q are the first of q, k and v stacked.
+                    matmul_rows::record(rec, normed, &weights.qkv, Some(dropped), (&self.q).into(), rows)?;
+                    let in_row = Heads { queries: dropped.count, keys: 0, list: None };
+                    rope_append::record(rec, &self.q, in_row, &window.places, turns, caches[layer], (1, rows))?;
                     let queries = Queries {
                         q: &self.q,
+                        stride: dropped.count,
                         places: &window.places,
                         samples: 1,
                         length: rows,
@@ -213,18 +216,18 @@ impl Running {
                         members: Members::Dropped(mask.place_of()),
                     };
                     attention::record(rec, queries, caches[layer], (&self.mixed).into())?;
-                    add(rec, (&self.mixed, value), Some(dropped), sums, weights.o.cols, rows)?;
+                    add(rec, (&self.mixed, value), Some(dropped), sums, weights.o.cols, (rows, weight))?;
                 }
             }
             if let Some(sums) = self.sums(layer, Half::Mlp) {
                 let value = self.judge.value(layer, Half::Mlp);
                 let kept = channels.as_ref().map(|mask| mask.kept());
-                add(rec, (&window.active[layer], value), kept, sums, weights.down.cols, rows)?;
+                add(rec, (&window.active[layer], value), kept, sums, weights.down.cols, (rows, weight))?;
                 if let Some(dropped) = channels.as_ref().and_then(|mask| mask.dropped()) {
                     let normed = Rows::from(&window.normed_mlp[layer]);
                     let both = (&weights.gate, &weights.up);
                     gate_up::record(rec, normed, both, Some(dropped), (&self.active).into(), rows)?;
-                    add(rec, (&self.active, value), Some(dropped), sums, weights.down.cols, rows)?;
+                    add(rec, (&self.active, value), Some(dropped), sums, weights.down.cols, (rows, weight))?;
                 }
             }
         }
@@ -252,17 +255,24 @@ impl Running {
     }
 }
 
-/// `sums[c] += sum over rows of value(x[row, c])` for the units in `x`; `None` = all of them.
+/// `sums[c] += weight * sum over rows of value(x[row, c])` for the units in `x`; `None` = all of them.
 fn add(
     rec: &mut Recorder<'_>,
     (x, value): (&Buffer, Value<'_>),
     units: Option<Kept<'_>>,
     sums: &Buffer,
     width: usize,
-    rows: usize,
+    (rows, weight): (usize, f32),
 ) -> Result<()> {
     let stride = stride(units.map_or(width, |units| units.count * units.unit));
-    history_update::record(rec, (x.into(), value), units, None, sums, summing(rows, width, stride))
+    history_update::record(
+        rec,
+        (x.into(), value),
+        units,
+        None,
+        sums,
+        Update { gain: weight, ..summing(rows, width, stride) },
+    )
 }
 
 fn summing(rows: usize, width: usize, stride: usize) -> Update {

@@ -3,7 +3,7 @@
 use super::Mask;
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
-use crate::kernels::rope::Turns;
+use crate::kernels::rope_append::Turns;
 use crate::kernels::{Cache, Rows};
 use crate::model::LayerWeights;
 use std::sync::Arc;

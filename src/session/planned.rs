@@ -39,8 +39,9 @@ pub fn planned(model: &ModelConfig, prune: &PruneConfig, prompt: usize) -> Plann
     let in_answer = prune.phases.decode && pruned.prunes();
     answer.add(model, if in_answer { &pruned } else { &dense }, 1.0, prompt as f64);
     if in_answer && prune.reprobe_every > 0 {
-        // Every token is run once more where it was dropped, a window later.
-        answer.add_dropped(model, &pruned, 1.0, prompt as f64);
+        // Some tokens are run once more where they were dropped.
+        let share = prune.reprobe_rows(prune.reprobe_every) as f64 / prune.reprobe_every as f64;
+        answer.add_dropped(model, &pruned, share, share * prompt as f64);
     }
     Planned {
         heads: (last.heads, model.num_attention_heads),

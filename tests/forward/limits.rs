@@ -28,14 +28,14 @@ fn spec(kind: TensorType) -> TinySpec {
 /// Everything that an engine says about some tokens.
 fn results(engine: &Arc<Engine>) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let mut random = Random(4);
-    let prompt = random.ids(14, 288);
+    let prompt = random.ids(8, 288);
     let mut sequence = sequences(engine, 1, 40);
     let mut logits = sequence.prefill(&[prompt]).unwrap();
     for id in random.ids(3, 288) {
         logits.extend(sequence.step(&[id]).unwrap());
     }
-    let batch = random.batch(&[5, 3], 288);
-    (logits, Scorer::new(engine, 2, 5).unwrap().nll(&batch, &mut Dense).unwrap())
+    let batch = random.batch(&[4, 3], 288);
+    (logits, Scorer::new(engine, 2, 4).unwrap().nll(&batch, &mut Dense).unwrap())
 }
 
 /// The same kernels over the same numbers: the results are the same to the bit.
@@ -55,8 +55,8 @@ fn weights_in_shards_change_nothing() {
     let wide = TinySpec { hidden: 256, heads: 16, channels: 320, ..spec(TensorType::Q4_1) };
     let cases = [
         (spec(TensorType::F32), 24 << 10),
-        (spec(TensorType::F16), 13_000),
-        (spec(TensorType::Q8_0), 13_000),
+        (spec(TensorType::F16), 15_000),
+        (spec(TensorType::Q8_0), 15_000),
         (wide.clone(), 20_000),
         (TinySpec { kind: TensorType::Q4_0, tied: true, ..wide }, 20_000),
     ];

@@ -1,10 +1,10 @@
 //! Sweeps of the ops around the cache of keys and values.
 
-use super::harness::{Device, EPS, Element, QUOTIENT, Random, TINY, exact, exp_error, summing};
+use super::harness::{Device, EPS, Element, QUOTIENT, Random, TINY, exact, exp_error, summing, widen};
 use secateur::gpu::Buffer;
 use secateur::kernels::attention::{Members, Queries};
-use secateur::kernels::rope::Turns;
-use secateur::kernels::{self, Cache, kv_list, top_k::DROPPED};
+use secateur::kernels::rope_append::{Heads, Turns};
+use secateur::kernels::{self, Cache, qkv_list, top_k::DROPPED};
 
 const HEAD_DIMS: [usize; 3] = [8, 64, 128];
 const GROUPS: [usize; 5] = [1, 2, 3, 4, 9];
@@ -114,6 +114,7 @@ pub fn attention(device: &Device) {
         let places: Vec<[u32; 2]> = slots.iter().map(|&slot| [slot + 7, slot]).collect();
         let size = (case.reach / (head_dim as f32).sqrt() * 3.0).sqrt();
         let q = random.values(tokens * case.heads.len() * head_dim, size);
+        let behind = random.below(3);
         // Slots past a sample's last query must not be read.
         let mut cache = |size: f32| {
             let mut cache = random.values(samples * kv_heads * capacity * head_dim, size);
@@ -132,12 +133,15 @@ pub fn attention(device: &Device) {
             *place = *count + mark;
             *count += 1;
         }
-        let [q_buffer, k_buffer, v_buffer] = [&q, &k, &v].map(|values| device.input(values, 0));
+        let stride = case.heads.len() + behind;
+        let rows = widen(&q, case.heads.len() * head_dim, stride * head_dim, f32::POISON);
+        let [q_buffer, k_buffer, v_buffer] = [&rows, &k, &v].map(|values| device.input(values, 0));
         let (places, place_of) = (device.pairs(&places), device.input(&place_of, 0));
         let width = case.heads.len() * head_dim;
         let out = device.output::<f32>(q.len(), case.out_row * width);
         let queries = Queries {
             q: &q_buffer,
+            stride,
             places: &places,
             samples,
             length,
@@ -164,7 +168,7 @@ pub fn attention(device: &Device) {
 /// Rope's frequencies for heads of `head_dim`, and the table for `positions`.
 fn turns(device: &Device, head_dim: usize, positions: usize) -> (Vec<[f32; 2]>, Buffer) {
     let frequencies: Vec<f32> = (0..head_dim / 2).map(|i| 10000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect();
-    let table = kernels::rope::table(&frequencies, positions);
+    let table = kernels::rope_append::table(&frequencies, positions);
     let buffer = device.pairs(&table);
     (table, buffer)
 }
@@ -174,85 +178,77 @@ fn turning(magnitude: f32) -> f64 {
     summing(2) * 2.0 * f64::from(magnitude)
 }
 
-pub fn rope(device: &Device) {
+pub fn rope_append(device: &Device) {
     let mut random = Random(22);
     let mut cases = Vec::new();
     for head_dim in HEAD_DIMS {
-        for (tokens, heads) in [(1, 1), (2, 9), (7, 3), (33, 5), (257, 2)] {
-            cases.extend([false, true].map(|adjacent| (head_dim, tokens, heads, adjacent)));
-        }
-    }
-    for case in device.thin(cases) {
-        let (head_dim, tokens, heads, adjacent) = case;
-        let magnitude = random.pick(&[1.0, 1e18, 0.0]);
-        let (table, buffer) = turns(device, head_dim, 3000);
-        let positions: Vec<u32> = (0..tokens).map(|_| random.below(3000) as u32).collect();
-        let places: Vec<[u32; 2]> = positions.iter().map(|&position| [position, u32::POISON]).collect();
-        let mut x = random.values(tokens * heads * head_dim, magnitude);
-        let x_buffer = device.in_out(&x, 0);
-        let places = device.pairs(&places);
-        let turns = Turns { table: &buffer, head_dim, adjacent };
-        device.run(&case, |recorder| kernels::rope::record(recorder, &x_buffer, &places, turns, (tokens, heads)));
-        kernels::rope::twin(&mut x, &positions, &table, heads, head_dim, adjacent);
-        device.compare(&case, "x", (&x_buffer, 0), &x, |_| turning(magnitude));
-    }
-}
-
-pub fn kv_append(device: &Device) {
-    let mut random = Random(23);
-    let mut cases = Vec::new();
-    for head_dim in HEAD_DIMS {
-        for (samples, length) in [(1, 1), (1, 33), (3, 7), (2, 31)] {
-            for kv_heads in [1, 3, 8] {
-                let (count, nobody) = (1 + random.below(kv_heads), random.below(3));
-                let listed = random.pick(&[None, Some((count, nobody))]);
-                cases.push((head_dim, (samples, length), kv_heads, listed, random.below(2) == 1));
+        for (samples, length) in [(1, 1), (1, 33), (3, 7), (2, 31), (1, 257)] {
+            for (queries, kv_heads) in [(1, 1), (9, 3), (5, 8)] {
+                // None of the keys, all of them, or a list of some with entries of nobody.
+                let some = (1 + random.below(kv_heads), random.below(3));
+                let keys = random.pick(&[None, Some(None), Some(Some(some))]);
+                cases.push((head_dim, (samples, length), (queries, kv_heads), keys, random.below(2) == 1));
             }
         }
     }
     for case in device.thin(cases) {
-        let (head_dim, (samples, length), kv_heads, listed, adjacent) = case;
-        let heads: Vec<u32> = match listed {
-            None => (0..kv_heads as u32).collect(),
-            Some((count, nobody)) => {
-                let past = [kv_heads as u32, kv_list::NOBODY];
+        let (head_dim, (samples, length), (queries, kv_heads), keys, adjacent) = case;
+        let model_heads = queries + random.below(4);
+        let (tokens, capacity) = (samples * length, length + 5);
+        let magnitude = random.pick(&[1.0, 1e18, 0.0]);
+        let heads: Vec<u32> = match keys {
+            None => Vec::new(),
+            Some(None) => (0..kv_heads as u32).collect(),
+            Some(Some((count, nobody))) => {
+                // The list names rows of q, k and v stacked: nobody's lie anywhere past the keys.
+                let past = [kv_heads as u32, qkv_list::NOBODY - model_heads as u32];
                 [&random.subset(kv_heads, count)[..], &past[..nobody]].concat()
             }
         };
-        let (tokens, capacity) = (samples * length, length + 5);
-        let (table, table_buffer) = turns(device, head_dim, 100);
+        let names = |first: usize| heads.iter().map(move |head| head + first as u32);
+        let list: Vec<u32> =
+            (0..queries as u32).chain(names(model_heads)).chain(names(model_heads + kv_heads)).collect();
+        let (table, table_buffer) = turns(device, head_dim, 3000);
         // A batch starts anywhere; a probe's tokens stand at positions that are not their slots.
         let start = random.below(6);
         let places: Vec<[u32; 2]> =
-            (0..tokens).map(|t| [random.below(100) as u32, (start + t % length) as u32]).collect();
+            (0..tokens).map(|t| [random.below(3000) as u32, (start + t % length) as u32]).collect();
         let (positions, slots): (Vec<u32>, Vec<u32>) = places.iter().map(|&[position, slot]| (position, slot)).unzip();
-        let [mut k, v] = [0; 2].map(|_| random.values(tokens * heads.len() * head_dim, 2.0));
+        let mut q = random.values(tokens * queries * head_dim, magnitude);
+        let [mut k, v] = [0; 2].map(|_| random.values(tokens * heads.len() * head_dim, magnitude));
         let mut caches = [0; 2].map(|_| random.values(samples * kv_heads * capacity * head_dim, 1.0));
         let [k_cache, v_cache] = [0, 1].map(|i| device.in_out(&caches[i], 0));
-        let [k_buffer, v_buffer] = [&k, &v].map(|values| device.input(values, 0));
-        let (places, list) = (device.pairs(&places), device.input(&heads, 0));
+        let stacked = |q: &[f32]| -> Vec<f32> {
+            let row = |t: usize, part: &[f32], heads: usize| part[t * heads * head_dim..][..heads * head_dim].to_vec();
+            (0..tokens)
+                .flat_map(|t| [row(t, q, queries), row(t, &k, heads.len()), row(t, &v, heads.len())].concat())
+                .collect()
+        };
+        let x = device.in_out(&stacked(&q), 0);
+        let (places, list) = (device.pairs(&places), device.input(&list, 0));
+        let listed = matches!(keys, Some(Some(_)));
         device.run(&case, |recorder| {
-            kernels::kv_append::record(
-                recorder,
-                (&k_buffer, &v_buffer),
-                &places,
-                Turns { table: &table_buffer, head_dim, adjacent },
-                listed.map(|_| (&list, heads.len())),
-                Cache { k: &k_cache, v: &v_cache, kv_heads, capacity, head_dim },
-                (samples, length),
-            )
+            let turns = Turns { table: &table_buffer, head_dim, adjacent };
+            let in_row = Heads { queries, keys: heads.len(), list: listed.then_some((&list, model_heads)) };
+            let cache = Cache { k: &k_cache, v: &v_cache, kv_heads, capacity, head_dim };
+            kernels::rope_append::record(recorder, &x, in_row, &places, turns, cache, (samples, length))
         });
-        kernels::rope::twin(&mut k, &positions, &table, heads.len(), head_dim, adjacent);
-        let shape = (length, kv_heads, capacity, head_dim);
-        let heads: Vec<usize> = heads.iter().map(|&head| head as usize).collect();
-        kernels::kv_append::twin(&k, &mut caches[0], &slots, &heads, shape);
-        kernels::kv_append::twin(&v, &mut caches[1], &slots, &heads, shape);
-        device.compare(&case, "keys", (&k_cache, 0), &caches[0], |_| turning(2.0));
+        kernels::rope_append::turn_twin(&mut q, &positions, &table, queries, head_dim, adjacent);
+        // Keys and values stay in x as they were: only the cache has them turned.
+        device.compare(&case, "x", (&x, 0), &stacked(&q), |_| turning(magnitude));
+        if !heads.is_empty() {
+            kernels::rope_append::turn_twin(&mut k, &positions, &table, heads.len(), head_dim, adjacent);
+            let shape = (length, kv_heads, capacity, head_dim);
+            let heads: Vec<usize> = heads.iter().map(|&head| head as usize).collect();
+            kernels::rope_append::append_twin(&k, &mut caches[0], &slots, &heads, shape);
+            kernels::rope_append::append_twin(&v, &mut caches[1], &slots, &heads, shape);
+        }
+        device.compare(&case, "keys", (&k_cache, 0), &caches[0], |_| turning(magnitude));
         device.compare(&case, "values", (&v_cache, 0), &caches[1], exact);
     }
 }
 
-pub fn kv_list(device: &Device) {
+pub fn qkv_list(device: &Device) {
     let mut random = Random(24);
     let mut cases = Vec::new();
     for (group, kv_heads) in GROUPS.iter().flat_map(|&group| [1, 2, 3, 8].map(|kv_heads| (group, kv_heads))) {
@@ -264,9 +260,9 @@ pub fn kv_list(device: &Device) {
     for case in device.thin(cases) {
         let (group, kv_heads, count) = case;
         let kept = random.subset(group * kv_heads, count);
-        let entries = kernels::kv_list::entries(count, kv_heads);
-        let (input, list) = (device.input(&kept, 0), device.output::<u32>(entries, 0));
-        device.run(&case, |recorder| kernels::kv_list::record(recorder, (&input, count), (&list, entries), group));
-        device.compare(&case, "list", (&list, 0), &kernels::kv_list::twin(&kept, group, entries), exact);
+        let (entries, model) = (kernels::qkv_list::entries(count, kv_heads), (group * kv_heads, group));
+        let (input, list) = (device.input(&kept, 0), device.output::<u32>(count + 2 * entries, 0));
+        device.run(&case, |recorder| kernels::qkv_list::record(recorder, (&input, count), (&list, entries), model));
+        device.compare(&case, "list", (&list, 0), &kernels::qkv_list::twin(&kept, entries, model), exact);
     }
 }

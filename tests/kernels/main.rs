@@ -61,7 +61,7 @@ macro_rules! sweeps {
 
 sweeps! {
     matmul: matmul_rows, gate_up, matmul_columns, embed, column_power;
-    cache: attention, kv_append, kv_list, rope;
+    cache: attention, qkv_list, rope_append;
     probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic;
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;

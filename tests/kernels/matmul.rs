@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use secateur::format::{HostTensor, Layout, Weight, WeightFormat};
 use secateur::gpu::Buffer;
 use secateur::kernels::column_power::Degree;
-use secateur::kernels::{self, Kept, Rows, kv_list, matmul_columns::stride, top_k::DROPPED};
+use secateur::kernels::{self, Kept, Rows, matmul_columns, matmul_columns::stride, qkv_list, top_k::DROPPED};
 
 const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 33, 65, 257];
 const COUNTS: [usize; 7] = [1, 7, 31, 33, 96, 172, 257];
@@ -103,7 +103,7 @@ impl Pick {
     }
 
     fn upload(&self, device: &Device) -> Buffer {
-        device.input(&[&self.units[..], &vec![kv_list::NOBODY; self.nobody]].concat(), 0)
+        device.input(&[&self.units[..], &vec![qkv_list::NOBODY; self.nobody]].concat(), 0)
     }
 }
 
@@ -293,10 +293,14 @@ pub fn matmul_columns(device: &Device) {
         let input = device.input(&widen(&a, inputs, width, f32::POISON), case.x_row * width);
         let y = device.in_out(&before, case.y_row * case.rows);
         let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols / pick.unit), 0));
+        let count = matmul_columns::parts(device.gpu.tier(), case.tokens);
+        let parts = device.output::<f32>(count * case.tokens * case.rows, 0);
         with_kept(device, case.pick.as_ref(), |kept| {
             device.run(case, |recorder| {
                 let (a, y, kept) = (at(&input, case.x_row), at(&y, case.y_row), kept.zip(places.as_ref()));
-                kernels::matmul_columns::record(recorder, a, &weight, kept, y, case.tokens, case.add)
+                let into = if case.add { matmul_columns::Into::Add(y) } else { matmul_columns::Into::Set(y) };
+                matmul_columns::record(recorder, a, &weight, kept, into, case.tokens)?;
+                matmul_columns::record(recorder, a, &weight, kept, matmul_columns::Into::Parts(&parts), case.tokens)
             });
         });
         let twin = |a: &[f32], w: &[f32], before: &[f32]| -> Vec<f32> {
@@ -308,6 +312,15 @@ pub fn matmul_columns(device: &Device) {
         let sizes = twin(&magnitudes(&a), &magnitudes(&tensor.values()), &magnitudes(&before));
         let tolerance = |i: usize| summing(inputs + 1) * f64::from(sizes[i]);
         device.compare(case, "y", (&y, case.y_row * case.rows), &expected, tolerance);
+        // Parts add up to the product.
+        let parts: Vec<f32> = device.gpu.read(&parts, count * case.tokens * case.rows).expect("the parts");
+        let sum = |i: usize| parts.iter().skip(i).step_by(case.tokens * case.rows).sum::<f32>();
+        let sums: Vec<f32> = (0..case.tokens * case.rows).map(sum).collect();
+        let zeros = vec![0.0; before.len()];
+        let product = twin(&a, &tensor.values(), &zeros);
+        device.compare(case, "sum of the parts", (&device.in_out(&sums, 0), 0), &product, |i| {
+            summing(inputs + count) * f64::from(sizes[i])
+        });
     }
 }
 

@@ -16,14 +16,22 @@ pub fn rms_norm(device: &Device) {
     }
     for case in device.thin(cases) {
         let (tokens, width, x_row, y_row, magnitude) = case;
-        let x = random.values(tokens * width, magnitude);
+        let mut x = random.values(tokens * width, magnitude);
+        let parts = random.below(4);
+        let added = random.values(parts * tokens * width, magnitude);
         let weight = random.values(width, 2.0);
-        let [x_buffer, w_buffer] = [device.input(&x, x_row * width), device.input(&weight, 0)];
+        let (x_buffer, w_buffer) = (device.in_out(&x, x_row * width), device.input(&weight, 0));
+        let added_buffer = device.input(if parts > 0 { &added } else { &weight }, 0);
         let [y, norms] = [device.output::<f32>(x.len(), y_row * width), device.output::<f32>(tokens, 0)];
         device.run(&case, |recorder| {
             let (x, y) = (Rows { buffer: &x_buffer, first: x_row as u32 }, Rows { buffer: &y, first: y_row as u32 });
-            kernels::rms_norm::record(recorder, x, &w_buffer, y, &norms, (tokens, width, 1e-5))
+            let added = (parts > 0).then_some((&added_buffer, parts));
+            kernels::rms_norm::record(recorder, x, added, &w_buffer, y, &norms, (tokens, width, 1e-5))
         });
+        for part in added.chunks_exact(tokens * width) {
+            x.iter_mut().zip(part).for_each(|(x, part)| *x += part);
+        }
+        device.compare(&case, "x", (&x_buffer, x_row * width), &x, exact);
         let (expected, lengths) = kernels::rms_norm::twin(&x, &weight, 1e-5);
         // A sum of squares has no cancellation: its relative error, halved by the root, is that of the norm.
         let norm = summing(width) / 2.0 + ROOT;

@@ -87,6 +87,11 @@ fn decode(ratio: f64, every: usize) -> PruneConfig {
     PruneConfig { phases: phases(false, true), reprobe_every: every, ..settings(ratio, 1, 8) }
 }
 
+/// Every token of an answer shows what all units would have done.
+fn every_token(prune: PruneConfig) -> PruneConfig {
+    PruneConfig { reprobe_tokens: usize::MAX, ..prune }
+}
+
 fn both(ratio: f64, every: usize) -> PruneConfig {
     PruneConfig { phases: phases(true, true), ..decode(ratio, every) }
 }
@@ -110,8 +115,14 @@ fn a_dense_prompt_chooses_the_units_of_its_answer() {
 fn masks_are_renewed_every_so_many_tokens() {
     converse_all(&[
         (model(0, 60), decode(0.2, 4), Off, vec![Prompts(vec![6]), Answer(26)]),
-        (model(1, 61), decode(0.4, 5), Collapsed, vec![Prompts(vec![12]), Answer(26)]),
-        (model(2, 62), decode(0.6, 16), Collapsed, vec![Prompts(vec![3]), Answer(70)]),
+        (model(1, 61), every_token(decode(0.4, 5)), Collapsed, vec![Prompts(vec![12]), Answer(26)]),
+        (model(2, 62), every_token(decode(0.6, 16)), Collapsed, vec![Prompts(vec![3]), Answer(40)]),
+        (
+            model(2, 62),
+            PruneConfig { reprobe_tokens: 3, ..decode(0.6, 16) },
+            Collapsed,
+            vec![Prompts(vec![3]), Answer(70)],
+        ),
         (model(0, 63), decode(0.6, 1), Collapsed, vec![Prompts(vec![5]), Answer(20)]),
         (TinySpec { kind: TensorType::Q8_0, ..model(0, 64) }, decode(0.4, 2), Off, vec![Prompts(vec![4]), Answer(15)]),
         // Tokens since the last renewal enter the sums before a new prompt does.
@@ -130,7 +141,7 @@ fn a_probed_prompt_chooses_and_its_answer_renews() {
     let exact = |prune: PruneConfig| PruneConfig { probe_tokens: 0.3, ..prune };
     converse_all(&[
         (model(0, 70), both(0.2, 0), Off, vec![Prompts(vec![30]), Answer(10)]),
-        (model(1, 71), both(0.4, 4), Collapsed, vec![Prompts(vec![22]), Answer(18)]),
+        (model(1, 71), every_token(both(0.4, 4)), Collapsed, vec![Prompts(vec![22]), Answer(18)]),
         (model(2, 72), exact(both(0.6, 0)), Exact, vec![Prompts(vec![40]), Answer(8)]),
         (model(0, 73), exact(both(0.4, 3)), Exact, vec![Prompts(vec![25]), Answer(14)]),
         (model(1, 74), both(0.4, 5), Collapsed, vec![Prompts(vec![12]), Answer(7), Prompts(vec![16]), Answer(12)]),

@@ -55,8 +55,12 @@ fn operations_are_two_a_multiply_add() {
     for shape in 0..3 {
         let (engine, _) = tiny(&model(shape, 5));
         let config = engine.config();
-        for (prefill, every) in [(false, 4), (true, 4), (true, 0), (false, 0)] {
-            let prune = PruneConfig { phases: phases(prefill, true), reprobe_every: every, ..settings(0.4, 1, 8) };
+        for (prefill, every, all) in
+            [(false, 4, true), (true, 4, true), (true, 0, true), (false, 0, true), (false, 4, false)]
+        {
+            let renewal = (phases(prefill, true), every, if all { 4 } else { 2 });
+            let (phases, reprobe_every, reprobe_tokens) = renewal;
+            let prune = PruneConfig { phases, reprobe_every, reprobe_tokens, ..settings(0.4, 1, 8) };
             let options = SequenceOptions {
                 samples: 1,
                 context: 64,
@@ -80,14 +84,17 @@ fn operations_are_two_a_multiply_add() {
                 extra += probe(config, &pruned, ProbeSize { samples: 1, tokens: 7 });
                 extra += probe(config, &pruned, ProbeSize { samples: 1, tokens: 3 });
             }
-            if every > 0 {
+            if !all {
+                // Two of four, and before the second prompt one of two.
+                extra += [14, 16, 18, 20, 22].map(|at| dropped(config, &pruned, at..at + 1)).iter().sum::<usize>();
+            } else if every > 0 {
                 extra += dropped(config, &pruned, 13..21);
                 if !prefill {
                     extra += dropped(config, &pruned, 21..23); // before the second prompt
                 }
             }
             let flops = sequence.flops();
-            let case = format!("shape {shape}, prefill {prefill}, every {every}");
+            let case = format!("shape {shape}, prefill {prefill}, every {every}, all {all}");
             assert_eq!(flops.pass, 2.0 * pass as f64, "{case}: pass");
             assert_eq!(flops.dense, 2.0 * tokens(config, &dense, 0..28) as f64, "{case}: dense");
             assert_eq!(flops.probe, 2.0 * extra as f64, "{case}: probe");

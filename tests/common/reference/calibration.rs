@@ -22,6 +22,8 @@ pub struct Statistics {
 #[derive(Debug, Clone, Default)]
 pub struct Calibration {
     pub sites: BTreeMap<Site, Statistics>,
+    /// Tokens of a sample.
+    pub length: usize,
 }
 
 impl Calibration {
@@ -34,7 +36,7 @@ impl Calibration {
                 sites.insert(Site { layer, half }, Statistics::of(inputs, model.widths(half).0));
             }
         }
-        Calibration { sites }
+        Calibration { sites, length: samples[0].len() }
     }
 
     /// The values that the engine measured, by position.
@@ -54,7 +56,7 @@ impl Calibration {
                 sites.insert(Site { layer, half }, statistics);
             }
         }
-        Calibration { sites }
+        Calibration { sites, length: measured.recipe().seq_len }
     }
 
     /// Mean squares, or mean squared distances from the mean of all tokens, over the positions of each row.

@@ -49,8 +49,10 @@ pub struct Chat<'m> {
     sums: Sums,
     /// Tokens in the sums of each site.
     summed: BTreeMap<Site, usize>,
-    /// Sums over tokens since the last choice, and their number.
+    /// Sums over tokens since the last choice, and the number of all.
     waiting: (Sums, usize),
+    /// How many of those are in the sums.
+    counted: usize,
     /// Masks of the next token.
     pub masks: Masks,
     /// Relative gap at the cut of the last choice.
@@ -81,6 +83,7 @@ impl<'m> Chat<'m> {
             sums: zeros(model, prune),
             summed: sites(&model.config, prune).into_iter().map(|site| (site, 0)).collect(),
             waiting: (zeros(model, prune), 0),
+            counted: 0,
             masks: Masks::new(),
             margins: BTreeMap::new(),
             choices: 0,
@@ -93,6 +96,7 @@ impl<'m> Chat<'m> {
         // only where they are watched for renewals.
         if self.prune.phases.prefill || self.prune.reprobe_every == 0 {
             self.waiting = (zeros(self.model, &self.prune), 0);
+            self.counted = 0;
         } else {
             self.absorb();
         }
@@ -140,18 +144,29 @@ impl<'m> Chat<'m> {
         let masks = if self.prune.phases.decode { &self.masks } else { &none };
         let batch: Vec<Vec<u32>> = ids.iter().map(|&id| vec![id]).collect();
         let (prune, calibration) = (&self.prune, self.calibration.as_ref());
-        let mut watch = Watch { prune, calibration, masks, sums: &mut self.waiting.0 };
+        let mut ignored = zeros(self.model, prune);
+        // Those that count lie evenly among the tokens between two choices.
+        let rows =
+            |tokens: usize| (tokens * prune.reprobe_tokens.min(prune.reprobe_every)).checked_div(prune.reprobe_every);
+        let counts = rows(self.waiting.1 + 1) > rows(self.waiting.1);
+        let sums = if counts { &mut self.waiting.0 } else { &mut ignored };
+        let mut watch = Watch { prune, calibration, masks, sums };
         let run = self.model.run(&mut self.streams, &batch, &mut watch);
         self.waiting.1 += 1;
+        self.counted += usize::from(counts);
         self.logits(&run)
     }
 
     /// Adds the tokens since the last choice to the sums.
     fn absorb(&mut self) {
-        for (site, sum) in &mut self.sums {
-            sum.iter_mut().zip(&self.waiting.0[site]).for_each(|(sum, more)| *sum += more);
+        // Each stands for as many as there were for one that counted.
+        let weight = self.waiting.1 as f64 / self.counted as f64;
+        for (site, sum) in self.sums.iter_mut().filter(|_| self.counted > 0) {
+            sum.iter_mut().zip(&self.waiting.0[site]).for_each(|(sum, more)| *sum += weight * more);
         }
-        self.summed.values_mut().for_each(|summed| *summed += self.waiting.1);
+        let stood_for = if self.counted > 0 { self.waiting.1 } else { 0 };
+        self.summed.values_mut().for_each(|summed| *summed += stood_for);
+        self.counted = 0;
         self.waiting = (zeros(self.model, &self.prune), 0);
     }
 

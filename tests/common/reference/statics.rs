@@ -47,14 +47,16 @@ pub fn flap(model: &Reference, prune: &PruneConfig, calibration: &Calibration) -
         };
         all.insert(site, raw.chunks_exact(together).flat_map(of).collect());
     }
-    // Multiply-adds of a unit for a token: a channel has a row in three matrices, a head `d` rows in two, and its share of those of
-    // k and v where they go with it.
+    // Multiply-adds of a unit for a token, by the hidden size: a channel has a row in three matrices, a head `d` rows in two, its share of
+    // those of k and v where they go with it, and `d` products with every token's key and value.
     let d = config.head_dim as f64;
-    let of_head = if group == config.num_attention_heads / config.num_key_value_heads {
+    let attention = 2.0 * d * calibration.length as f64 / config.hidden_size as f64;
+    let matrices = if group == config.num_attention_heads / config.num_key_value_heads {
         2.0 * d + 2.0 * d / group as f64
     } else {
         2.0 * d
     };
+    let of_head = matrices + attention;
     let cost = |site: &Site| if site.half == Half::Attention { of_head } else { 3.0 };
     let mut ranked: Vec<(f64, f64)> =
         all.iter().flat_map(|(site, scores)| scores.iter().map(move |&score| (score, cost(site)))).collect();

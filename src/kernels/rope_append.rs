@@ -1,0 +1,105 @@
+//! Rotary position embedding of queries, in place, and keys (turned as well) and values into the cache.
+
+use super::{Cache, lanes, lanes_variant};
+use crate::error::Result;
+use crate::gpu::{Buffer, Recorder};
+
+super::kernel! {
+    /// The op.
+    rope_append [Write, Read, Read, Read, Write, Write] {
+        queries: u32, keys: u32, half: u32, adjacent: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32,
+    }
+}
+
+/// How a model turns the elements of a head.
+#[derive(Clone, Copy)]
+pub struct Turns<'a> {
+    /// `[position][head_dim / 2]` cosine and sine.
+    pub table: &'a Buffer,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Whether elements `2i` and `2i + 1` pair, or `i` and `i + head_dim / 2`.
+    pub adjacent: bool,
+}
+
+/// Cosine and sine of every angle `position * frequency`, positions first.
+pub fn table(frequencies: &[f32], positions: usize) -> Vec<[f32; 2]> {
+    let turn = |position: usize, frequency: f32| {
+        let angle = position as f64 * f64::from(frequency);
+        [angle.cos() as f32, angle.sin() as f32]
+    };
+    (0..positions).flat_map(|position| frequencies.iter().map(move |&f| turn(position, f))).collect()
+}
+
+/// The heads in a row of x.
+#[derive(Clone, Copy)]
+pub struct Heads<'a> {
+    /// Query heads.
+    pub queries: usize,
+    /// Kv heads: keys of all of them behind the queries, then values. 0 = none.
+    pub keys: usize,
+    /// Names of the row's heads, and the query heads of the whole model: see [`super::qkv_list`]. `None` = all kv heads in order.
+    pub list: Option<(&'a Buffer, usize)>,
+}
+
+/// Records the turning and the appending of `samples * length` tokens of `x [tokens][queries + 2 * keys][head_dim]`, each at
+/// its position and slot in `places`.
+///
+/// # Errors
+/// Those of [`Recorder::dispatch`].
+pub fn record(
+    rec: &mut Recorder<'_>,
+    x: &Buffer,
+    heads: Heads<'_>,
+    places: &Buffer,
+    turns: Turns<'_>,
+    cache: Cache<'_>,
+    (samples, length): (usize, usize),
+) -> Result<()> {
+    let half = (turns.head_dim / 2) as u32;
+    let params = Params {
+        queries: heads.queries as u32,
+        keys: heads.keys as u32,
+        half,
+        adjacent: turns.adjacent.into(),
+        length: length as u32,
+        kv_heads: cache.kv_heads as u32,
+        capacity: cache.capacity as u32,
+        model_heads: heads.list.map_or(0, |(_, model_heads)| model_heads as u32),
+    };
+    let tier = rec.gpu().tier();
+    let grid = [((params.queries + params.keys) * half).div_ceil(lanes(tier)), (samples * length) as u32, 1];
+    let list = heads.list.map_or(places, |(list, _)| list);
+    let buffers = [x, places, turns.table, list, cache.k, cache.v];
+    rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &buffers, grid)
+}
+
+/// The naive CPU twin of the turning, in place: `x [tokens][heads][head_dim]`, `turns` as [`table`] makes it.
+pub fn turn_twin(x: &mut [f32], positions: &[u32], turns: &[[f32; 2]], heads: usize, head_dim: usize, adjacent: bool) {
+    let half = head_dim / 2;
+    for (row, head) in x.chunks_exact_mut(head_dim).enumerate() {
+        for i in 0..half {
+            let (a, b) = if adjacent { (2 * i, 2 * i + 1) } else { (i, i + half) };
+            let [cos, sin] = turns[positions[row / heads] as usize * half + i];
+            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+        }
+    }
+}
+
+/// The naive CPU twin of the appending, for one of k and v, already turned: `rows [tokens][heads.len()][head_dim]` into
+/// `cache [sample][kv_heads][capacity][head_dim]`.
+pub fn append_twin(
+    rows: &[f32],
+    cache: &mut [f32],
+    slots: &[u32],
+    heads: &[usize],
+    (length, kv_heads, capacity, head_dim): (usize, usize, usize, usize),
+) {
+    for (index, row) in rows.chunks_exact(head_dim).enumerate() {
+        let (token, head) = (index / heads.len(), heads[index % heads.len()]);
+        if head < kv_heads {
+            let at = ((token / length * kv_heads + head) * capacity + slots[token] as usize) * head_dim;
+            cache[at..at + head_dim].copy_from_slice(row);
+        }
+    }
+}
