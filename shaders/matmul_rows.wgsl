@@ -6,7 +6,13 @@
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-#import row_tile
+#import row_params
+
+const TM = ${TM}u;
+const TN = ${TN}u;
+const LM = ${LM}u;
+const LN = ${LN}u;
+const LK = ${LK}u;
 
 var<workgroup> partial: array<f32, ${PARTIALS}>;
 

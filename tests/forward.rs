@@ -6,6 +6,8 @@ mod common;
 mod limits;
 #[path = "forward/sequences.rs"]
 mod sequences;
+#[path = "forward/start.rs"]
+mod start;
 
 use common::device::{self, Random, assert_close, difference, files, gpu, load, open, tolerance};
 use common::gguf_writer::GgufWriter;

@@ -4,17 +4,20 @@
 //! the device (validation, memory, loss) surfaces as an [`Error`] at the next [`Gpu::check`], never as a panic.
 
 mod buffer;
+mod cache;
 mod pipeline;
 mod recorder;
 mod shader;
 
 pub use buffer::{Buffer, Contents, Pending};
+pub use cache::cache_folder;
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
 
 use crate::error::{Error, Result};
 use pipeline::Pipelines;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +32,8 @@ pub struct GpuOptions {
     pub max_binding: Option<u64>,
     /// Use the kernel shapes of this family instead of those that suit the adapter (tests of both).
     pub tier: Option<Tier>,
+    /// Keep compiled pipelines in this folder; `None` = nowhere.
+    pub cache: Option<PathBuf>,
     /// Compile shaders with every check on, as a browser would (tests; slower).
     pub checked_shaders: bool,
 }
@@ -77,6 +82,7 @@ pub struct Gpu {
     max_workgroups: u32, // in each dimension of a grid
     checked_shaders: bool,
     pipelines: Pipelines,
+    store: Option<cache::PipelineStore>,
     failure: Arc<Mutex<Option<String>>>,
     ledger: Arc<buffer::Ledger>,
     readbacks: AtomicU64,
@@ -166,7 +172,7 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("secateur"),
-                required_features: wgpu::Features::empty(),
+                required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
                 required_limits,
                 experimental_features: wgpu::ExperimentalFeatures::disabled(),
                 memory_hints: wgpu::MemoryHints::Performance,
@@ -194,6 +200,7 @@ impl Gpu {
         }
         let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
+        let store = options.cache.as_ref().and_then(|folder| cache::PipelineStore::open(&device, adapter, folder));
         let arena = Mutex::new(recorder::Arena::new(&device));
         Ok(Arc::new(Gpu {
             device,
@@ -204,6 +211,7 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             checked_shaders: options.checked_shaders,
             pipelines: Pipelines::default(),
+            store,
             failure,
             ledger: Arc::default(),
             readbacks: AtomicU64::new(0),

@@ -126,8 +126,11 @@ impl Gpu {
                 constants: &[],
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.store.as_ref().map(|store| &store.raw),
         });
+        if let Some(store) = &self.store {
+            store.compiled();
+        }
         tracing::debug!(kernel = name, variant = ?variant.numbers, ms = started.elapsed().as_millis() as u64, "pipeline");
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(Error::Internal(format!("the shader `{name}` does not compile: {error}")));

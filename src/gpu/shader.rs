@@ -33,9 +33,12 @@ impl Substitution {
 }
 
 const COMMON: &[ShaderSource] = &[
+    ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
     ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") },
-    ShaderSource { name: "row_tile", text: include_str!("../../shaders/common/row_tile.wgsl") },
+    ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
+    ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
+    ShaderSource { name: "tile", text: include_str!("../../shaders/common/tile.wgsl") },
 ];
 
 /// Resolves the directives of `source`.

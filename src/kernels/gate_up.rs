@@ -1,6 +1,6 @@
 //! `y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)])`: the first half of a LLaMA MLP. Pruning gathers rows of both.
 
-use super::{Kept, Rows, tile};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
@@ -12,6 +12,8 @@ super::kernel! {
         first_row: u32, rows: u32,
     }
 }
+
+super::tiled!(gate_up_tiled);
 
 /// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds
 /// [`super::matmul_columns::stride`] values, one per kept channel first. Both weights
@@ -32,7 +34,8 @@ pub fn record(
         return Err(Error::Internal("gate and up are cut into different shards".into()));
     }
     let outputs = kept.map_or(gate.rows, |kept| kept.count * kept.unit);
-    let tile = tile(rec.gpu().tier(), tokens, 2);
+    let tier = rec.gpu().tier();
+    let tile = tile(tier, tokens, 2);
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
             None => (gate_shard.rows as usize, gate_shard.first_row),
@@ -51,13 +54,15 @@ pub fn record(
             rows: gate_shard.rows,
         };
         let list = kept.map_or(&gate_shard.scales, |kept| kept.list);
-        rec.dispatch(
-            &KERNEL,
-            &tile.variant(&[gate_shard.format, up_shard.format]),
-            &params,
-            &[x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer],
-            tile.grid(tokens, columns),
-        )?;
+        let buffers =
+            [x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer];
+        let formats = &[gate_shard.format, up_shard.format];
+        if is_tiled(tier, tokens) {
+            let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];
+            rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?;
+        } else {
+            rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down. Pruning gathers channels.
 //! What is left to add up, and the addition to the residual stream, [`super::rms_norm`] does as it reads the sum.
 
-use super::{Kept, Rows, Tile};
+use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, tiled_variant};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Recorder, Substitution, Tier};
@@ -13,6 +13,8 @@ super::kernel! {
         y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32,
     }
 }
+
+super::tiled!(matmul_columns_tiled);
 
 /// The tile for `tokens` rows; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
@@ -31,7 +33,8 @@ pub fn parts(tier: Tier, tokens: usize) -> usize {
         (Tier::Software, 0..=2) => 4,
         (Tier::Software, 3..=32) => 2,
         (Tier::Gpu, 0..=2) => 32,
-        (Tier::Gpu, 3..=32) => 4,
+        (Tier::Gpu, 3..=64) => 4,
+        (Tier::Gpu, 65..=128) => 2,
         _ => 1,
     }
 }
@@ -88,12 +91,13 @@ pub fn record(
     tokens: usize,
 ) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Columns);
+    let tier = rec.gpu().tier();
     let (y, parts) = match into {
         Into::Set(y) | Into::Add(y) => (y, 1),
-        Into::Parts(buffer) => (buffer.into(), parts(rec.gpu().tier(), tokens)),
+        Into::Parts(buffer) => (buffer.into(), parts(tier, tokens)),
     };
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
-    let tile = tile(rec.gpu().tier(), tokens);
+    let tile = tile(tier, tokens);
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
         let params = Params {
@@ -112,8 +116,14 @@ pub fn record(
             add: matches!(into, Into::Add(_)).into(),
         };
         let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
-        let grid = [(blocks * parts as u32).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
         let buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
+        if is_tiled(tier, tokens) {
+            let columns = blocks * COLUMN_BLOCK as u32;
+            let grid = [columns.div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), parts as u32];
+            rec.dispatch(&TILED, &tiled_variant(Layout::Columns, &[shard.format]), &params, &buffers, grid)?;
+            continue;
+        }
+        let grid = [(blocks * parts as u32).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
         rec.dispatch(&KERNEL, &variant(tile, shard.format), &params, &buffers, grid)?;
     }
     Ok(())

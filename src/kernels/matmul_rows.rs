@@ -1,6 +1,6 @@
 //! `y[t, j] = x[t] . W[row(j)]` with [`Layout::Rows`] weights: q, k, v and the output head. Pruning gathers rows.
 
-use super::{Kept, Rows, tile};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
@@ -12,6 +12,8 @@ super::kernel! {
         first_row: u32, rows: u32,
     }
 }
+
+super::tiled!(matmul_rows_tiled);
 
 /// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value
 /// per kept output.
@@ -28,7 +30,8 @@ pub fn record(
 ) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Rows);
     let outputs = kept.map_or(weight.rows, |kept| kept.count * kept.unit);
-    let tile = tile(rec.gpu().tier(), tokens, 1);
+    let tier = rec.gpu().tier();
+    let tile = tile(tier, tokens, 1);
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
         let (columns, first) = match kept {
@@ -48,13 +51,14 @@ pub fn record(
             rows: shard.rows,
         };
         let list = kept.map_or(&shard.scales, |kept| kept.list);
-        rec.dispatch(
-            &KERNEL,
-            &tile.variant(&[shard.format]),
-            &params,
-            &[x.buffer, &shard.quants, &shard.scales, list, y.buffer],
-            tile.grid(tokens, columns),
-        )?;
+        let buffers = [x.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        let formats = &[shard.format];
+        if is_tiled(tier, tokens) {
+            let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
+            rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?;
+        } else {
+            rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
+        }
     }
     Ok(())
 }

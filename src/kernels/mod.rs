@@ -48,6 +48,22 @@ macro_rules! kernel {
 }
 use kernel;
 
+/// Declares the kernel of the same op for many tokens on hardware: the same bindings and parameters, another shader.
+macro_rules! tiled {
+    ($name:ident) => {
+        /// The op for many tokens on hardware: tiles of 64 tokens by 64 columns through workgroup memory.
+        pub static TILED: crate::gpu::Kernel = crate::gpu::Kernel {
+            source: crate::gpu::ShaderSource {
+                name: stringify!($name),
+                text: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            },
+            bindings: KERNEL.bindings,
+            params: KERNEL.params,
+        };
+    };
+}
+use tiled;
+
 /// Some rows of a matrix in a buffer.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
@@ -174,8 +190,26 @@ fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
         (Tier::Software, 3..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
         (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 4 / weights, lm: 1, ln: 4, lk: 16 },
-        (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 8, ln: 8, lk: 1 },
+        (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32, lk: 1 },
     }
+}
+
+/// Whether tiles through workgroup memory are worth it: hardware with enough tokens to fill them.
+fn is_tiled(tier: Tier, tokens: usize) -> bool {
+    tier == Tier::Gpu && tokens > 8
+}
+
+/// Tokens, and columns of a weight or of two together, of a tile in workgroup memory.
+const TILED_SIDE: u32 = 64;
+
+/// Every variant of a kernel that works in tiles, for `tier`.
+fn tiled_variants(layout: Layout, weights: usize) -> Vec<Substitution> {
+    WeightFormat::ALL.iter().map(|&format| tiled_variant(layout, &vec![format; weights])).collect()
+}
+
+fn tiled_variant(layout: Layout, formats: &[WeightFormat]) -> Substitution {
+    let weights = formats.iter().map(|format| format.decoder(layout)).collect();
+    Substitution { weights, numbers: Vec::new() }
 }
 
 /// Every variant of a matmul that can be compiled for `tier`.
@@ -217,7 +251,7 @@ pub struct Cache<'a> {
 /// Every op with the variants that can be compiled for `tier`.
 pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
     let plain = || vec![lanes_variant(tier)];
-    vec![
+    let mut kernels = vec![
         (&add_bias::KERNEL, plain()),
         (&attention::KERNEL, attention::variants(tier)),
         (&column_power::KERNEL, column_power::variants(tier)),
@@ -240,7 +274,13 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&score::KERNEL, plain()),
         (&token_importance::KERNEL, plain()),
         (&top_k::KERNEL, top_k::variants(tier)),
-    ]
+    ];
+    if tier == Tier::Gpu {
+        kernels.push((&gate_up::TILED, tiled_variants(Layout::Rows, 2)));
+        kernels.push((&matmul_columns::TILED, tiled_variants(Layout::Columns, 1)));
+        kernels.push((&matmul_rows::TILED, tiled_variants(Layout::Rows, 1)));
+    }
+    kernels
 }
 
 #[cfg(test)]

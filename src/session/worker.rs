@@ -138,6 +138,9 @@ impl Worker {
             Ok((stop, figures)) => self.outbox.post(Event::Finished { id: request.id, stop, figures }),
             Err(error) => self.fail(request.id, &error),
         }
+        if let Some(model) = &self.model {
+            model.engine.gpu().keep_pipelines();
+        }
     }
 
     fn compare(&mut self, number: u64, request: &Request) {

@@ -72,8 +72,11 @@ sweeps! {
 fn every_op_is_swept() {
     let mut swept = SWEPT.to_vec();
     swept.sort_unstable();
+    // An op's sweep takes the kernel for many tokens with it.
+    let op = |name: &'static str| name.strip_suffix("_tiled").unwrap_or(name);
     let mut registered: Vec<&str> =
-        secateur::kernels::registry(Tier::Gpu).iter().map(|(kernel, _)| kernel.source.name).collect();
+        secateur::kernels::registry(Tier::Gpu).iter().map(|(kernel, _)| op(kernel.source.name)).collect();
     registered.sort_unstable();
+    registered.dedup();
     assert_eq!(swept, registered, "the sweeps, and kernels::registry");
 }

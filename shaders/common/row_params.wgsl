@@ -1,4 +1,4 @@
-// What matmuls by rows share: parameters, the tile, and which weight row an output is. The shader declares `p` and `kept`.
+// What matmuls by rows share: parameters, and which weight row an output is. The shader declares `p` and `kept`.
 struct Params {
     tokens: u32,    // rows of x and y
     outputs: u32,   // columns of y that this dispatch may write
@@ -11,12 +11,6 @@ struct Params {
     first_row: u32, // of this shard
     rows: u32,      // of this shard
 }
-
-const TM = ${TM}u;
-const TN = ${TN}u;
-const LM = ${LM}u;
-const LN = ${LN}u;
-const LK = ${LK}u;
 
 // The shard's row behind output `j`, or one past the shard where another shard (or nobody) owns it.
 fn row_of(j: u32) -> u32 {
