@@ -74,7 +74,7 @@ impl Bench {
         for name in ["SECATEUR_MODEL", "SECATEUR_DEVICE", "SECATEUR_LOG", "SECATEUR_DATA"] {
             command.env_remove(name);
         }
-        command.env("SECATEUR_MODELS", self.path("models"));
+        command.env("SECATEUR_MODELS", self.path("models")).env("SECATEUR_CACHE", self.path("cache"));
         command
     }
 

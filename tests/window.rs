@@ -41,6 +41,7 @@ impl<'s> Program<'s> {
             .args(["--model", "smollm2-135m", "--log", "info", "--data"])
             .arg(data)
             .env("DISPLAY", screen.display())
+            .env("SECATEUR_CACHE", data.join("cache"))
             .env_remove("WAYLAND_DISPLAY")
             .stdout(Stdio::null())
             .stderr(log)

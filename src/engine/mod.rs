@@ -25,7 +25,8 @@ use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
-use crate::model::{ModelFiles, ModelWeights};
+use crate::kernels::shapes::{self, Sample, Shaped};
+use crate::model::{LayerWeights, ModelFiles, ModelWeights};
 use crate::prune::{Calibration, Chooser, Knowledge, UnitSets, statics};
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ impl Engine {
     pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<Arc<Engine>> {
         check_memory(files.total_bytes(), gpu.memory_available(), &gpu.info().name)?;
         let model = ModelWeights::upload(&gpu, files, progress)?;
+        choose_shapes(&gpu, &model)?;
         Ok(Arc::new(Engine { gpu, model }))
     }
 
@@ -103,6 +105,33 @@ impl CacheBuffers {
             head_dim: config.head_dim,
         }
     }
+}
+
+/// Takes the kernel shapes that are fastest for this model on this device: measured once, where the device keeps such facts.
+fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
+    let config = &model.config;
+    let formats: Vec<&str> = model.layers.iter().take(1).flat_map(|layer| layer.formats()).collect();
+    let name = format!(
+        "shapes|{}|{}|{}|{}|{formats:?}",
+        env!("CARGO_PKG_VERSION"),
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads * config.head_dim,
+    );
+    let Some(known) = gpu.remembered(&name) else { return Ok(()) };
+    let known: Option<[usize; 3]> = known.and_then(|text| serde_json::from_str(&text).ok());
+    match known {
+        Some(known) => Shaped::ALL.iter().zip(known).for_each(|(shaped, candidate)| shaped.choose(gpu, candidate)),
+        None => {
+            let layers = model.layers.iter();
+            let layers: Vec<Sample<'_>> =
+                layers.map(|LayerWeights { qkv, gate, up, down, .. }| Sample { qkv, gate, up, down }).collect();
+            let chosen = shapes::measure(gpu, &layers)?;
+            tracing::info!(?chosen, "kernel shapes measured");
+            gpu.remember(&name, &format!("{chosen:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a model that the memory cannot hold, before the system starts to take it from other programs.

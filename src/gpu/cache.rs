@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const HASH_BYTES: usize = 32;
 
-/// Where compiled pipelines and measured kernel shapes are kept: `SECATEUR_CACHE`, or the folder that the system has for such files.
+/// Where compiled pipelines and measured kernel shapes are kept: `SECATEUR_CACHE` (empty = nowhere), or the folder that the system has
+/// for such files.
 pub fn cache_folder() -> Option<PathBuf> {
     use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
     match std::env::var_os("SECATEUR_CACHE") {
-        Some(folder) => Some(folder.into()),
+        Some(folder) => (!folder.is_empty()).then(|| folder.into()),
         None => choose_native_strategy().ok().map(|native| native.cache_dir().join("secateur")),
     }
 }
@@ -88,6 +89,30 @@ impl Gpu {
         if let Some(store) = self.store.as_ref().filter(|_| self.check().is_ok()) {
             store.keep();
         }
+    }
+}
+
+impl Gpu {
+    /// What [`Gpu::remember`] kept under this name on this adapter and driver. The outer `None` = this device keeps nothing.
+    pub fn remembered(&self, name: &str) -> Option<Option<String>> {
+        let path = self.fact(name)?;
+        Some(std::fs::read_to_string(path).ok())
+    }
+
+    /// Keeps a fact for the next start. Where that fails, it will be found out again.
+    pub fn remember(&self, name: &str, fact: &str) {
+        let Some(path) = self.fact(name) else { return };
+        if let Err(error) = write_whole(&path, fact.as_bytes()) {
+            tracing::debug!("{} is not kept: {error}", path.display());
+        }
+    }
+
+    fn fact(&self, name: &str) -> Option<PathBuf> {
+        let info = &self.info;
+        let whose = format!("{name}|{}|{}|{}|{:?}", info.name, info.backend, info.driver, self.tier);
+        let hash: String = Sha256::digest(whose.as_bytes()).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let kind = name.split('|').next().unwrap_or(name);
+        Some(self.facts.as_ref()?.join(format!("{kind}_{hash}")))
     }
 }
 

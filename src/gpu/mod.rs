@@ -18,7 +18,7 @@ pub use shader::{ShaderSource, Substitution, resolve};
 use crate::error::{Error, Result};
 use pipeline::Pipelines;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What to ask of a device.
@@ -32,7 +32,7 @@ pub struct GpuOptions {
     pub max_binding: Option<u64>,
     /// Use the kernel shapes of this family instead of those that suit the adapter (tests of both).
     pub tier: Option<Tier>,
-    /// Keep compiled pipelines in this folder; `None` = nowhere.
+    /// Keep compiled pipelines and measured kernel shapes in this folder; `None` = keep and measure nothing.
     pub cache: Option<PathBuf>,
     /// Compile shaders with every check on, as a browser would (tests; slower).
     pub checked_shaders: bool,
@@ -88,7 +88,13 @@ pub struct Gpu {
     readbacks: AtomicU64,
     submissions: AtomicU64,
     arena: Mutex<recorder::Arena>,
+    /// Where facts about this adapter are kept.
+    facts: Option<PathBuf>,
+    choices: [AtomicUsize; CHOICES],
 }
+
+/// Choices between kernel shapes that a device can hold.
+const CHOICES: usize = 8;
 
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -217,6 +223,8 @@ impl Gpu {
             readbacks: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
             arena,
+            facts: options.cache.clone(),
+            choices: Default::default(),
         }))
     }
 
@@ -228,6 +236,16 @@ impl Gpu {
     /// Which kernel shapes suit it.
     pub fn tier(&self) -> Tier {
         self.tier
+    }
+
+    /// What was chosen for slot `slot`; 0 until then. Kernels know what slots and choices mean.
+    pub fn choice(&self, slot: usize) -> usize {
+        self.choices[slot].load(Ordering::Relaxed)
+    }
+
+    /// Makes a choice that holds from the next recorded dispatch on.
+    pub fn choose(&self, slot: usize, choice: usize) {
+        self.choices[slot].store(choice, Ordering::Relaxed);
     }
 
     /// Largest storage binding that may be made, bytes.

@@ -1,5 +1,6 @@
 //! `y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)])`: the first half of a LLaMA MLP. Pruning gathers rows of both.
 
+use super::shapes::Shaped;
 use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
@@ -35,7 +36,7 @@ pub fn record(
     }
     let outputs = kept.map_or(gate.rows, |kept| kept.count * kept.unit);
     let tier = rec.gpu().tier();
-    let tile = tile(tier, tokens, 2);
+    let tile = if tokens <= 2 { Shaped::GateUp.tile(rec.gpu()) } else { tile(tier, tokens, 2) };
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
             None => (gate_shard.rows as usize, gate_shard.first_row),

@@ -1,6 +1,7 @@
 //! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down. Pruning gathers channels.
 //! What is left to add up, and the addition to the residual stream, [`super::rms_norm`] does as it reads the sum.
 
+use super::shapes::Shaped;
 use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, tiled_variant};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
@@ -16,13 +17,11 @@ super::kernel! {
 
 super::tiled!(matmul_columns_tiled);
 
-/// The tile for `tokens` rows; `tn` is always one block of outputs.
+/// The tile for `tokens` rows, more than two; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 8, lk: 1 },
-        (Tier::Software, 3..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 0..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
-        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 1, lm: 1, ln: 32, lk: 4 },
         (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8, lk: 1 },
     }
 }
@@ -68,8 +67,12 @@ fn variant(tile: Tile, format: WeightFormat) -> Substitution {
 
 /// Every variant that can be compiled for `tier`.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    let tiles = [1, 3, 64].map(|tokens| tile(tier, tokens));
-    WeightFormat::ALL.iter().flat_map(|&format| tiles.map(|tile| variant(tile, format))).collect()
+    let mut tiles = Shaped::Columns.candidates(tier);
+    tiles.extend([3, 64].map(|tokens| tile(tier, tokens)));
+    WeightFormat::ALL
+        .iter()
+        .flat_map(|&format| tiles.iter().map(move |&tile| variant(tile, format)).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Columns of a row of activations with `units` values: rows are read four values at a time.
@@ -97,7 +100,7 @@ pub fn record(
         Into::Parts(buffer) => (buffer.into(), parts(tier, tokens)),
     };
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
-    let tile = tile(tier, tokens);
+    let tile = if tokens <= 2 { Shaped::Columns.tile(rec.gpu()) } else { tile(tier, tokens) };
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
         let params = Params {

@@ -1,5 +1,6 @@
 //! `y[t, j] = x[t] . W[row(j)]` with [`Layout::Rows`] weights: q, k, v and the output head. Pruning gathers rows.
 
+use super::shapes::Shaped;
 use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
@@ -31,7 +32,7 @@ pub fn record(
     debug_assert_eq!(weight.layout, Layout::Rows);
     let outputs = kept.map_or(weight.rows, |kept| kept.count * kept.unit);
     let tier = rec.gpu().tier();
-    let tile = tile(tier, tokens, 1);
+    let tile = if tokens <= 2 { Shaped::Rows.tile(rec.gpu()) } else { tile(tier, tokens, 1) };
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
         let (columns, first) = match kept {

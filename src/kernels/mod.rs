@@ -21,11 +21,13 @@ pub mod rms_norm;
 pub mod rope_append;
 pub mod sample_importance;
 pub mod score;
+pub mod shapes;
 pub mod token_importance;
 pub mod top_k;
 
 use crate::format::{Layout, WeightFormat};
 use crate::gpu::{Buffer, Grid, Kernel, Substitution, Tier};
+use shapes::Shaped;
 
 /// Declares an op: its parameters (four bytes each, in the shader's order) and its storage bindings. The shader of the
 /// same name documents them.
@@ -182,14 +184,12 @@ impl Tile {
     }
 }
 
-/// The tile for `tokens` rows of a matmul that reads `weights` weights at once: measured on lavapipe (see
+/// The tile for `tokens` rows, more than two, of a matmul that reads `weights` weights at once: measured on lavapipe (see
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=2) => Tile { tm: 1, tn: 8, lm: 1, ln: 8, lk: 1 },
-        (Tier::Software, 3..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 0..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
-        (Tier::Gpu, 0..=2) => Tile { tm: 1, tn: 4 / weights, lm: 1, ln: 4, lk: 16 },
         (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32, lk: 1 },
     }
 }
@@ -213,12 +213,11 @@ fn tiled_variant(layout: Layout, formats: &[WeightFormat]) -> Substitution {
 }
 
 /// Every variant of a matmul that can be compiled for `tier`.
-fn variants(tier: Tier, weights: u32) -> Vec<Substitution> {
-    let tiles = [1, 3, 64].map(|tokens| tile(tier, tokens, weights));
-    WeightFormat::ALL
-        .iter()
-        .flat_map(|&format| tiles.map(|tile| tile.variant(&vec![format; weights as usize])))
-        .collect()
+fn variants(tier: Tier, shaped: Shaped, weights: u32) -> Vec<Substitution> {
+    let mut tiles = shaped.candidates(tier);
+    tiles.extend([3, 64].map(|tokens| tile(tier, tokens, weights)));
+    let of = |format| tiles.iter().map(move |tile| tile.variant(&vec![format; weights as usize])).collect::<Vec<_>>();
+    WeightFormat::ALL.into_iter().flat_map(of).collect()
 }
 
 /// Invocations of a workgroup of the ops that work on single elements or rows.
@@ -260,12 +259,12 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&embed::KERNEL, embed::variants(tier)),
         (&fluctuation::KERNEL, plain()),
         (&fusion::KERNEL, plain()),
-        (&gate_up::KERNEL, variants(tier, 2)),
+        (&gate_up::KERNEL, variants(tier, Shaped::GateUp, 2)),
         (&gather_probe::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
-        (&matmul_rows::KERNEL, variants(tier, 1)),
+        (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
         (&probe_statistic::KERNEL, plain()),
         (&qkv_list::KERNEL, qkv_list::variants()),
         (&rms_norm::KERNEL, plain()),

@@ -30,6 +30,14 @@ pub struct LayerWeights {
     pub down_power: Buffer,
 }
 
+impl LayerWeights {
+    /// Names of the formats of its matrices.
+    pub fn formats(&self) -> Vec<&'static str> {
+        let weights = [&self.qkv, &self.o, &self.gate, &self.up, &self.down];
+        weights.into_iter().flat_map(|weight| &weight.shards).map(|shard| shard.format.name()).collect()
+    }
+}
+
 /// A whole model on the GPU.
 pub struct ModelWeights {
     /// Its shape.

@@ -3,31 +3,63 @@
 use super::{TinySpec, files, load};
 use secateur::engine::Scorer;
 use secateur::gpu::{Gpu, GpuOptions};
+use secateur::kernels::shapes::Shaped;
 use secateur::prune::Dense;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-fn run(folder: &Path) -> Vec<Vec<f32>> {
+/// What a model says on a device that keeps things in `folder`, and which shapes it took.
+fn run(folder: &Path) -> (Vec<Vec<f32>>, [usize; 3]) {
     let gpu = Gpu::open(&GpuOptions { cache: Some(folder.to_path_buf()), ..GpuOptions::default() }).expect("a device");
     let engine = load(&gpu, &files(&TinySpec::default().gguf()));
     let mut scorer = Scorer::new(&engine, 1, 8).unwrap();
-    scorer.nll(&[(1..9).collect()], &mut Dense).unwrap()
+    let nll = scorer.nll(&[(1..9).collect()], &mut Dense).unwrap();
+    (nll, [0, 1, 2].map(|slot| gpu.choice(slot)))
+}
+
+fn kept(folder: &Path, kind: &str) -> PathBuf {
+    let all: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is = |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(kind);
+    let [found] = all.iter().filter(is).collect::<Vec<_>>()[..] else { panic!("one {kind} of one adapter: {all:?}") };
+    found.clone()
 }
 
 /// Compiled pipelines are kept where the driver has such a cache, and a damaged file is replaced without a word.
 #[test]
 fn pipelines_are_kept_and_a_damaged_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let kept_files =
-        || -> Vec<_> { std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect() };
     let first = run(folder.path());
-    let [file] = &kept_files()[..] else { panic!("one file for one adapter: {:?}", kept_files()) };
-    let kept = std::fs::read(file).unwrap();
-    assert!(kept.len() > 32);
+    let file = kept(folder.path(), "wgpu_pipeline_cache");
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.len() > 32);
     assert_eq!(run(folder.path()), first);
-    for damaged in [&kept[..kept.len() / 2], b"", &[&kept[..], b"more"].concat()] {
-        std::fs::write(file, damaged).unwrap();
+    for damaged in [&bytes[..bytes.len() / 2], b"", &[&bytes[..], b"more"].concat()] {
+        std::fs::write(&file, damaged).unwrap();
         assert_eq!(run(folder.path()), first);
-        assert!(std::fs::read(file).unwrap().len() > 32, "written anew");
-        assert_eq!(kept_files().len(), 1);
+        assert_eq!(kept(folder.path(), "wgpu_pipeline_cache"), file);
+        assert!(std::fs::read(&file).unwrap().len() > 32, "written anew");
     }
+}
+
+/// Kernel shapes are measured once; a file that is not theirs is measured anew, and a candidate that does not exist is the last.
+#[test]
+fn shapes_are_measured_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (nll, measured) = run(folder.path());
+    let file = kept(folder.path(), "shapes");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{measured:?}"));
+    std::fs::write(&file, "[1, 2, 0]").unwrap();
+    assert_eq!(
+        run(folder.path()),
+        (nll.clone(), [1, 2, 0]),
+        "the shapes of the file, and the same results on any of them"
+    );
+    std::fs::write(&file, "[1, 2").unwrap();
+    assert_eq!(run(folder.path()).0, nll);
+    assert_eq!(serde_json::from_str::<[usize; 3]>(&std::fs::read_to_string(&file).unwrap()).unwrap().len(), 3);
+    std::fs::write(&file, "[99, 99, 99]").unwrap();
+    assert_eq!(run(folder.path()).0, nll);
+    // A device without a folder measures nothing.
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    load(&gpu, &files(&TinySpec::default().gguf()));
+    assert_eq!(Shaped::ALL.map(|shaped| gpu.choice(shaped as usize)), [0; 3]);
 }

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use secateur::format::{HostTensor, Layout, Weight, WeightFormat};
 use secateur::gpu::Buffer;
 use secateur::kernels::column_power::Degree;
+use secateur::kernels::shapes::Shaped;
 use secateur::kernels::{self, Kept, Rows, matmul_columns, matmul_columns::stride, qkv_list, top_k::DROPPED};
 
 const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 33, 65, 257];
@@ -187,11 +188,21 @@ fn at(buffer: &Buffer, first: usize) -> Rows<'_> {
     Rows { buffer, first: first as u32 }
 }
 
+/// All cases with the shape that is taken unmeasured, those of one or two tokens with every other candidate.
+fn with_each_shape(device: &Device, shaped: Shaped, cases: &[Case], mut check: impl FnMut(&Case)) {
+    cases.iter().for_each(&mut check);
+    for candidate in 1..shaped.candidates(device.gpu.tier()).len() {
+        shaped.choose(&device.gpu, candidate);
+        cases.iter().filter(|case| case.tokens <= 2).for_each(&mut check);
+    }
+    shaped.choose(&device.gpu, 0);
+}
+
 pub fn matmul_rows(device: &Device) {
     let mut random = Random(1);
     let mut cases = row_cases(device, 2);
     cases[0].magnitude = 1e18;
-    for case in &cases {
+    with_each_shape(device, Shaped::Rows, &cases, |case| {
         let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
         let weight = tensor.upload(device, Layout::Rows, case.rows_per_shard);
         let x = random.values(case.tokens * case.cols, case.magnitude);
@@ -211,7 +222,7 @@ pub fn matmul_rows(device: &Device) {
         let sizes = twin(&magnitudes(&x), &magnitudes(&tensor.values()), 0.0);
         let tolerance = |i: usize| summing(case.cols) * f64::from(sizes[i]);
         device.compare(case, "y", (&y, case.y_row * outputs), &expected, tolerance);
-    }
+    });
 }
 
 pub fn gate_up(device: &Device) {
@@ -221,7 +232,7 @@ pub fn gate_up(device: &Device) {
         // Files mix formats within a layer.
         cases.iter_mut().filter(|case| case.tokens == 2).for_each(|case| case.formats[1] = WeightFormat::Q8_0);
     }
-    for case in &cases {
+    with_each_shape(device, Shaped::GateUp, &cases, |case| {
         let [g, u] = case.formats.map(|format| Tensor::random(&mut random, format, case.rows, case.cols));
         let [gate, up] = [&g, &u].map(|tensor| tensor.upload(device, Layout::Rows, case.rows_per_shard));
         let x = random.values(case.tokens * case.cols, case.magnitude);
@@ -252,7 +263,7 @@ pub fn gate_up(device: &Device) {
                 + gate.abs() * up.abs() * TINY
         };
         device.compare(case, "y", (&y, case.y_row * width), &expected, tolerance);
-    }
+    });
 }
 
 fn column_cases(device: &Device) -> Vec<Case> {
@@ -283,7 +294,7 @@ fn column_cases(device: &Device) -> Vec<Case> {
 
 pub fn matmul_columns(device: &Device) {
     let mut random = Random(6);
-    for case in &column_cases(device) {
+    with_each_shape(device, Shaped::Columns, &column_cases(device), |case| {
         let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
         let weight = tensor.upload(device, Layout::Columns, case.rows_per_shard);
         let channels = case.channels(case.cols);
@@ -321,7 +332,7 @@ pub fn matmul_columns(device: &Device) {
         device.compare(case, "sum of the parts", (&device.in_out(&sums, 0), 0), &product, |i| {
             summing(inputs + count) * f64::from(sizes[i])
         });
-    }
+    });
 }
 
 pub fn embed(device: &Device) {
