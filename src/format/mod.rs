@@ -156,9 +156,18 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 /// The transpose `[cols][rows]` of 16-bit elements `[rows, cols]`, two to a word.
 fn transpose_halves(bytes: &[u8], rows: usize, cols: usize) -> Vec<u32> {
     let mut out = vec![0; rows * cols / 2];
-    for (index, half) in bytes.chunks_exact(2).enumerate() {
-        let at = (index % cols) * rows + index / cols;
-        out[at / 2] |= u32::from(u16::from_le_bytes([half[0], half[1]])) << (16 * (at % 2));
+    let half = |row: usize, col: usize| {
+        let at = 2 * (row * cols + col);
+        u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+    };
+    // Two rows make a word; squares keep what is read and what is written in the caches.
+    const SIDE: usize = 64;
+    for (row, col) in (0..rows).step_by(SIDE).flat_map(|row| (0..cols).step_by(SIDE).map(move |col| (row, col))) {
+        for col in col..cols.min(col + SIDE) {
+            for row in (row..rows.min(row + SIDE)).step_by(2) {
+                out[(col * rows + row) / 2] = half(row, col) | half(row + 1, col) << 16;
+            }
+        }
     }
     out
 }

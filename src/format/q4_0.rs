@@ -8,8 +8,11 @@ const PACKER: Packer = Packer { bits: 4, scale_bits: 16 };
 
 pub(super) struct Q4_0;
 
-fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
-    bytes.chunks_exact(BYTES).map(|block| Block { quants: nibbles(&block[2..]), scale: half_bits(block, 0).into() })
+fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
+    move |index| {
+        let block = &bytes[index * BYTES..][..BYTES];
+        Block { quants: nibbles(&block[2..]), scale: half_bits(block, 0).into() }
+    }
 }
 
 impl Format for Q4_0 {

@@ -8,11 +8,12 @@ const PACKER: Packer = Packer { bits: 4, scale_bits: 32 };
 
 pub(super) struct Q4_1;
 
-fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
-    bytes.chunks_exact(BYTES).map(|block| Block {
-        quants: nibbles(&block[4..]),
-        scale: u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16,
-    })
+fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
+    move |index| {
+        let block = &bytes[index * BYTES..][..BYTES];
+        let scale = u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16;
+        Block { quants: nibbles(&block[4..]), scale }
+    }
 }
 
 impl Format for Q4_1 {

@@ -8,10 +8,11 @@ const PACKER: Packer = Packer { bits: 8, scale_bits: 16 };
 
 pub(super) struct Q8_0;
 
-fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
-    bytes
-        .chunks_exact(BYTES)
-        .map(|block| Block { quants: std::array::from_fn(|i| block[2 + i]), scale: half_bits(block, 0).into() })
+fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
+    move |index| {
+        let block = &bytes[index * BYTES..][..BYTES];
+        Block { quants: std::array::from_fn(|i| block[2 + i]), scale: half_bits(block, 0).into() }
+    }
 }
 
 impl Format for Q8_0 {

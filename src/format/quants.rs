@@ -21,29 +21,44 @@ pub(super) struct Packer {
 
 impl Packer {
     /// `[row][col]`: integers in element order from the low bits up; scales of a row's blocks in order.
-    pub(super) fn rows(&self, blocks: impl Iterator<Item = Block>, rows: usize, cols: usize) -> Planes {
+    pub(super) fn rows(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
         let mut planes = self.empty(rows, cols);
-        for (index, block) in blocks.enumerate() {
-            for (element, &quant) in block.quants.iter().enumerate() {
-                put(&mut planes.quants, index * BLOCK + element, self.bits, quant.into());
+        let per_word = 32 / self.bits;
+        for (index, words) in planes.quants.chunks_exact_mut(BLOCK / per_word).enumerate() {
+            let Block { quants, scale } = block(index);
+            for (word, quants) in words.iter_mut().zip(quants.chunks_exact(per_word)) {
+                *word = self.word(quants.iter().copied());
             }
-            put(&mut planes.scales, index, self.scale_bits, block.scale);
+            put(&mut planes.scales, index, self.scale_bits, scale);
         }
         planes
     }
 
-    /// `[col][row]`; scales `[col / 32][row]`.
-    pub(super) fn columns(&self, blocks: impl Iterator<Item = Block>, rows: usize, cols: usize) -> Planes {
+    /// `[col][row]`; scales `[col / 32][row]`. Rows come in multiples of 32.
+    pub(super) fn columns(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
         let mut planes = self.empty(rows, cols);
-        let groups = cols / BLOCK;
-        for (index, block) in blocks.enumerate() {
-            let (row, group) = (index / groups, index % groups);
-            for (element, &quant) in block.quants.iter().enumerate() {
-                put(&mut planes.quants, (group * BLOCK + element) * rows + row, self.bits, quant.into());
+        let (groups, per_word) = (cols / BLOCK, 32 / self.bits);
+        // A word holds one element of some rows: their blocks are read together.
+        for first in (0..rows).step_by(per_word) {
+            for group in 0..groups {
+                let mut blocks = [const { Block { quants: [0; BLOCK], scale: 0 } }; 8];
+                let blocks = &mut blocks[..per_word];
+                blocks.iter_mut().enumerate().for_each(|(row, slot)| *slot = block((first + row) * groups + group));
+                for element in 0..BLOCK {
+                    let quants = blocks.iter().map(|block| block.quants[element]);
+                    planes.quants[((group * BLOCK + element) * rows + first) / per_word] = self.word(quants);
+                }
+                for (row, block) in blocks.iter().enumerate() {
+                    put(&mut planes.scales, group * rows + first + row, self.scale_bits, block.scale);
+                }
             }
-            put(&mut planes.scales, group * rows + row, self.scale_bits, block.scale);
         }
         planes
+    }
+
+    /// Integers from the low bits up.
+    fn word(&self, quants: impl Iterator<Item = u8>) -> u32 {
+        quants.enumerate().fold(0, |word, (place, quant)| word | u32::from(quant) << (self.bits * place))
     }
 
     fn empty(&self, rows: usize, cols: usize) -> Planes {

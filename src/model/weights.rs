@@ -7,6 +7,7 @@ use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::column_power::{self, Degree};
 use crate::kernels::rope_append::{self, Turns};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The weights of one transformer layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
 pub struct LayerWeights {
@@ -61,17 +62,22 @@ impl ModelWeights {
     /// of [`Gpu::buffer`].
     pub fn upload(gpu: &Gpu, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<ModelWeights> {
         let config = files.config.clone();
-        let embedding = weight(gpu, files, TensorRole::TokenEmbedding, Layout::Rows)?;
-        let output = match config.tie_word_embeddings {
-            true => None,
-            false => Some(weight(gpu, files, TensorRole::Output, Layout::Rows)?),
+        let tied = config.tie_word_embeddings;
+        // The largest tensors by far are laid out beside the layers.
+        let ends = || -> Result<(Weight, Option<Weight>)> {
+            let embedding = weight(gpu, files, TensorRole::TokenEmbedding, Layout::Rows)?;
+            let output = if tied { None } else { Some(weight(gpu, files, TensorRole::Output, Layout::Rows)?) };
+            Ok((embedding, output))
         };
+        let (ends, layers) = std::thread::scope(|scope| {
+            let ends = scope.spawn(ends);
+            let layers = layers(gpu, files, config.num_hidden_layers, progress);
+            (ends.join(), layers)
+        });
+        let (embedding, output) =
+            ends.map_err(|_| Error::Internal("the upload of the embedding panicked".into()))??;
+        let layers = layers?;
         let output_norm = norm(gpu, files, TensorRole::OutputNorm)?;
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for index in 0..config.num_hidden_layers {
-            progress((index + 1) as f32 / (config.num_hidden_layers + 1) as f32)?;
-            layers.push(layer(gpu, files, index)?);
-        }
         gpu.wait()?;
         progress(1.0)?;
         let frequencies = config.rope_frequencies();
@@ -96,6 +102,40 @@ impl ModelWeights {
         let adjacent = self.config.rope_layout == RopeLayout::Adjacent;
         Turns { table, head_dim: self.config.head_dim, adjacent }
     }
+}
+
+/// All layers: laying weights out keeps a processor busy longer than reading them, so every processor takes some.
+fn layers(
+    gpu: &Gpu,
+    files: &ModelFiles,
+    count: usize,
+    progress: &mut dyn FnMut(f32) -> Result<()>,
+) -> Result<Vec<LayerWeights>> {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(count);
+    let (sender, made) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    // The receiver is gone when the upload has ended early.
+                    if index >= count || sender.send((index, layer(gpu, files, index))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut layers: Vec<Option<LayerWeights>> = (0..count).map(|_| None).collect();
+        for (done, (index, layer)) in made.into_iter().enumerate() {
+            layers[index] = Some(layer?);
+            progress((done + 1) as f32 / (count + 1) as f32)?;
+        }
+        let whole: Option<Vec<LayerWeights>> = layers.into_iter().collect();
+        whole.ok_or_else(|| Error::Internal("a layer was not uploaded".into()))
+    })
 }
 
 fn layer(gpu: &Gpu, files: &ModelFiles, index: usize) -> Result<LayerWeights> {
