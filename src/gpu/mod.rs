@@ -81,6 +81,7 @@ pub struct Gpu {
     ledger: Arc<buffer::Ledger>,
     readbacks: AtomicU64,
     submissions: AtomicU64,
+    dispatches: AtomicU64,
     arena: Mutex<recorder::Arena>,
 }
 
@@ -208,6 +209,7 @@ impl Gpu {
             ledger: Arc::default(),
             readbacks: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
+            dispatches: AtomicU64::new(0),
             arena,
         }))
     }
@@ -240,6 +242,11 @@ impl Gpu {
     /// How many submissions were made so far.
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// How many dispatches those submissions held.
+    pub fn dispatches(&self) -> u64 {
+        self.dispatches.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory that the system could still give to this device; `None` where that cannot be known, such as for the

@@ -46,7 +46,7 @@ pub struct ModelWeights {
     pub output_norm: Buffer,
     /// In order.
     pub layers: Vec<LayerWeights>,
-    frequencies: Vec<f32>,
+    pub(super) frequencies: Vec<f32>,
 }
 
 impl ModelWeights {
