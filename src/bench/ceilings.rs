@@ -54,6 +54,17 @@ impl Ceilings {
         })
     }
 
+    /// The better of two measurements, figure by figure.
+    pub fn or_better(self, other: Ceilings) -> Ceilings {
+        Ceilings {
+            copy_bytes_per_second: self.copy_bytes_per_second.max(other.copy_bytes_per_second),
+            copy_buffer_bytes: self.copy_buffer_bytes.max(other.copy_buffer_bytes),
+            fma_flops_per_second: self.fma_flops_per_second.max(other.fma_flops_per_second),
+            empty_dispatch_seconds: self.empty_dispatch_seconds.min(other.empty_dispatch_seconds),
+            empty_submit_seconds: self.empty_submit_seconds.min(other.empty_submit_seconds),
+        }
+    }
+
     /// The least seconds that moving `bytes` and computing `flops` can take.
     pub fn floor(&self, bytes: f64, flops: f64) -> f64 {
         (bytes / self.copy_bytes_per_second).max(flops / self.fma_flops_per_second)
@@ -110,6 +121,20 @@ fn empty_dispatch(gpu: &Gpu, clock: &Clock<'_>) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_better_of_two_measurements_counts() {
+        let [quiet, busy] = [2.0, 1.0].map(|speed| Ceilings {
+            copy_bytes_per_second: speed,
+            copy_buffer_bytes: 16,
+            fma_flops_per_second: 3.0 - speed,
+            empty_dispatch_seconds: 1.0 / speed,
+            empty_submit_seconds: speed,
+        });
+        let both = quiet.or_better(busy);
+        assert_eq!((both.copy_bytes_per_second, both.fma_flops_per_second), (2.0, 2.0));
+        assert_eq!((both.empty_dispatch_seconds, both.empty_submit_seconds), (0.5, 1.0));
+    }
 
     #[test]
     fn the_floor_is_the_slower_of_memory_and_arithmetic() {

@@ -3,7 +3,7 @@
 
 use super::contender::{Contender, Kept, Lap};
 use super::llama_bench::LlamaBench;
-use super::memory::check_caches;
+use super::memory::{Memory, check_caches};
 use super::statistics::Spread;
 use crate::config::{ModelConfig, PruneConfig};
 use crate::engine::{Engine, check_rows};
@@ -131,7 +131,7 @@ pub struct PeerRun {
 }
 
 /// What the rounds gave.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Measured {
     /// By setup and phase, the dense run first.
     pub runs: Vec<Run>,
@@ -139,6 +139,8 @@ pub struct Measured {
     pub choices: Vec<ChoiceCost>,
     /// Where llama.cpp ran too.
     pub peers: Vec<PeerRun>,
+    /// After the last round, when every configuration still had its caches.
+    pub memory: Memory,
 }
 
 const PHASES: [&str; 2] = ["prefill", "decode"];
@@ -230,7 +232,8 @@ pub fn measure(
             progress()?;
         }
     }
-    let mut measured = Measured::default();
+    let memory = Memory::now(engine.gpu());
+    let mut measured = Measured { runs: Vec::new(), choices: Vec::new(), peers: Vec::new(), memory };
     for table in &tables {
         table.tell(wish.decode_tokens, engine.config(), &mut measured);
     }

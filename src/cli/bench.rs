@@ -93,14 +93,15 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         note("masks are renewed for one sequence at a time: larger batches decode with the masks of their prompts");
     }
     let started = Instant::now();
+    // Before and after, for a machine that is busy for a while looks slow for as long.
+    let before = Ceilings::measure(engine.gpu())?;
     let measured = rounds(&wish, &subject)?;
-    let after = Memory::now(engine.gpu());
-    let ceilings = Ceilings::measure(engine.gpu())?;
+    let ceilings = before.or_better(Ceilings::measure(engine.gpu())?);
     let kernels = match args.kernels {
         true => Some(kernels(args, &wish, engine, &ceilings)?),
         false => None,
     };
-    let Measured { runs, choices, peers } = measured;
+    let Measured { runs, choices, peers, memory } = measured;
     let report = BenchReport {
         runs,
         choices,
@@ -111,7 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             seconds_read: subject.seconds_read,
             seconds_load: subject.loaded.seconds,
             loaded: after_load,
-            measured: after,
+            measured: memory,
         },
         model: subject.name.clone(),
         model_format: subject.format.clone(),

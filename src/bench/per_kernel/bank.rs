@@ -29,13 +29,15 @@ pub(super) struct Bank {
     pub ids: Buffer,          // [prompt]
     pub places: Buffer,       // [prompt] position and slot: those of the prompt
     pub behind: Buffer,       // the same of a token behind the prompt
+    pub last: Buffer,         // [window]: the same of the prompt's last tokens
     pub probed: Buffer,       // [prompt]: the same of a probe
-    pub counted: Buffer,      // [prompt] 0, 1, 2 and so on
+    pub counted: Buffer,      // [max(prompt, units)] 0, 1, 2 and so on
     pub rest: Buffer,         // [max(prompt, units)]
     pub place_of: Buffer,     // [max(prompt, units)]
     pub length: Buffer,       // [1]: the prompt's
     pub statistic: Buffer,    // [prompt][max(A*d, C)]
     pub fused: Buffer,        // [max(A*d, C)]
+    pub sums: Buffer,         // [max(A*d, C)]
     pub scores: Buffer,       // [max(prompt, units)]: distinct, positive
     pub written: Buffer,      // [max(prompt, units)]
     caches: Vec<[Buffer; 2]>, // by layer, [K][prompt + 1][d]
@@ -76,13 +78,15 @@ impl Bank {
             ids: gpu.upload("ids", &ids)?,
             places: gpu.upload::<[u32; 2]>("places", &places)?,
             behind: gpu.upload("place", &[prompt as u32; 2])?,
+            last: gpu.upload::<[u32; 2]>("last places", &places[prompt - window..])?,
             probed: gpu.zeros("probe places", prompt * 2)?,
-            counted: gpu.upload("positions", &(0..prompt as u32).collect::<Vec<u32>>())?,
+            counted: gpu.upload("positions", &(0..units as u32).collect::<Vec<u32>>())?,
             rest: gpu.zeros("rest", units)?,
             place_of: gpu.zeros("place_of", units)?,
             length: gpu.upload("length", &[prompt as u32])?,
             statistic: noise("statistic", prompt * width.max(channels))?,
             fused: noise("fused statistic", width.max(channels))?,
+            sums: gpu.zeros("sums", width.max(channels))?,
             scores: noise("scores", units)?,
             written: gpu.zeros("written", units)?,
             caches: (0..config.num_hidden_layers).map(cache).collect::<Result<_>>()?,

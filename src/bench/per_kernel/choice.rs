@@ -1,18 +1,18 @@
-//! The kernels that choose: a prompt's probe from its tokens to its kept lists, and what a renewal adds while decoding.
+//! The kernels that choose: a prompt's probe, from its tokens to its kept lists.
 
 use super::bank::Bank;
 use super::pass::weight_bytes;
 use super::{Record, Stage, Work};
+use crate::format::Weight;
 use crate::kernels::attention::{Members, Queries};
-use crate::kernels::history_update::{Update, Value};
 use crate::kernels::matmul_columns::stride;
 use crate::kernels::score::{Reduce, Rule};
 use crate::kernels::top_k::Choice;
 use crate::kernels::{
-    HistoryRows, Kept, attention, fusion, gate_up, gather_probe, history_update, matmul_rows, probe_statistic,
+    attention, fusion, gate_up, gather_probe, kv_append, kv_list, matmul_rows, probe_statistic, rope,
     sample_importance, score, token_importance, top_k,
 };
-use crate::model::ModelWeights;
+use crate::model::{LayerWeights, ModelWeights};
 use crate::prune::{Half, LayerMasks, Mask};
 
 /// What is chosen for.
@@ -25,11 +25,11 @@ pub(super) struct Choosing<'a> {
 }
 
 impl<'a> Choosing<'a> {
-    fn mask(&self, layer: usize, half: Half) -> Option<&'a Mask> {
+    pub fn mask(&self, layer: usize, half: Half) -> Option<&'a Mask> {
         half.mask(&self.masks[layer]).map(|mask| &**mask)
     }
 
-    fn layers(&self, half: Half) -> Vec<usize> {
+    pub fn layers(&self, half: Half) -> Vec<usize> {
         (0..self.masks.len()).filter(|&layer| self.mask(layer, half).is_some()).collect()
     }
 
@@ -45,9 +45,12 @@ impl<'a> Choosing<'a> {
         let mut works = Vec::new();
         for half in Half::BOTH {
             works.extend(self.gathering(half));
-            works.push(if half == Half::Attention { self.probe_queries() } else { self.probe_channels() });
-            works.extend((half == Half::Attention).then(|| self.probe_attention()));
+            match half {
+                Half::Attention => works.extend(self.probe_attention()),
+                Half::Mlp => works.push(self.probe_channels()),
+            }
             works.extend(self.judging(half));
+            works.extend((half == Half::Attention).then(|| self.kv_list()));
         }
         for half in Half::BOTH {
             works.extend(self.renewing(half));
@@ -56,7 +59,7 @@ impl<'a> Choosing<'a> {
         works
     }
 
-    fn work(
+    pub fn work(
         &self,
         (stage, half): (Stage, Half),
         kernel: &'static str,
@@ -114,49 +117,84 @@ impl<'a> Choosing<'a> {
         ]
     }
 
-    /// Queries of the probe. Its keys and values are two more of these, of fewer rows.
-    fn probe_queries(self) -> Work<'a> {
+    /// Queries, keys or values of the probe.
+    fn probe_matmul(self, role: &str, of: fn(&LayerWeights) -> &Weight) -> Work<'a> {
         let (model, bank, rows) = (self.model, self.bank, self.bank.sizes.heads.rows());
-        let config = &model.config;
-        let (hidden, width) = (config.hidden_size, config.num_attention_heads * config.head_dim);
-        let weights = weight_bytes(model, &self.layers(Half::Attention), |layer| layer.q.bytes() as f64);
+        let (hidden, width) = (model.config.hidden_size, of(&model.layers[0]).rows);
+        let weights = weight_bytes(model, &self.layers(Half::Attention), |layer| of(layer).bytes() as f64);
         let bytes = weights + 4.0 * (rows * (hidden + width)) as f64;
         let flops = 2.0 * (rows * hidden * width) as f64;
         let record: Record<'a> = Box::new(move |rec, layer| {
             let y = (&bank.q).into();
-            matmul_rows::record(rec, (&bank.normed).into(), &model.layers[layer].q, None, y, rows)
+            matmul_rows::record(rec, (&bank.normed).into(), of(&model.layers[layer]), None, y, rows)
         });
-        let shape = format!("{rows} x {width} x {hidden} (q)");
+        let shape = format!("{rows} x {width} x {hidden} ({role})");
         self.work((Stage::Choice, Half::Attention), "matmul_rows", shape, (bytes, flops), record)
     }
 
-    fn probe_attention(self) -> Work<'a> {
+    /// The first half of attention on the probe.
+    fn probe_attention(self) -> Vec<Work<'a>> {
         let (model, bank, size) = (self.model, self.bank, self.bank.sizes.heads);
-        let (heads, d) = (model.config.num_attention_heads, model.config.head_dim);
+        let (heads, kv_heads, d) =
+            (model.config.num_attention_heads, model.config.num_key_value_heads, model.config.head_dim);
         let (rows, width) = (size.rows(), heads * d);
-        let kv = 8.0 * (model.config.num_key_value_heads * size.tokens * d) as f64;
-        let flops = 2.0 * (size.samples * size.tokens * (size.tokens + 1) * width) as f64;
-        let record: Record<'a> = Box::new(move |rec, layer| {
-            let queries = Queries {
-                q: &bank.q,
-                places: &bank.places,
-                samples: size.samples,
-                length: size.tokens,
-                heads,
-                model_heads: heads,
-                members: Members::All,
-            };
-            attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
-        });
-        let shape = format!("{rows} x {heads} heads over {} slots", size.tokens);
-        let bytes = 8.0 * (rows * width) as f64 + kv;
-        self.work((Stage::Choice, Half::Attention), "attention", shape, (bytes, flops), record)
+        let values = (rows * width) as f64;
+        let work =
+            |kernel, shape, cost, record| self.work((Stage::Choice, Half::Attention), kernel, shape, cost, record);
+        let turn = work(
+            "rope",
+            format!("{rows} x {heads} heads"),
+            (8.0 * values, 3.0 * values),
+            Box::new(move |rec, _| rope::record(rec, &bank.q, &bank.places, bank.turns(model), (rows, heads))),
+        );
+        let keys = (rows * kv_heads * d) as f64;
+        let append = work(
+            "kv_append",
+            format!("{rows} x {kv_heads} heads"),
+            (16.0 * keys, 3.0 * keys),
+            Box::new(move |rec, layer| {
+                let (kv, cache) = ((&bank.k, &bank.v), bank.cache(model, layer));
+                kv_append::record(rec, kv, &bank.places, bank.turns(model), None, cache, (size.samples, size.tokens))
+            }),
+        );
+        let attended = (size.samples * size.tokens * (size.tokens + 1) * width) as f64;
+        let mix = work(
+            "attention",
+            format!("{rows} x {heads} heads over {} slots", size.tokens),
+            (8.0 * values + 8.0 * (kv_heads * size.tokens * d) as f64, 2.0 * attended),
+            Box::new(move |rec, layer| {
+                let (samples, length, members) = (size.samples, size.tokens, Members::All);
+                let (q, places, model_heads) = (&bank.q, &bank.places, heads);
+                let queries = Queries { q, places, samples, length, heads, model_heads, members };
+                attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
+            }),
+        );
+        vec![
+            self.probe_matmul("q", |layer| &layer.q),
+            self.probe_matmul("k", |layer| &layer.k),
+            self.probe_matmul("v", |layer| &layer.v),
+            turn,
+            append,
+            mix,
+        ]
+    }
+
+    /// The kv heads behind the kept heads.
+    fn kv_list(self) -> Work<'a> {
+        let (bank, group) = (self.bank, self.model.config.group_size());
+        let layers = self.layers(Half::Attention);
+        let kept = layers.first().and_then(|&layer| self.mask(layer, Half::Attention)).map_or(1, |m| m.kept().count);
+        let entries = kv_list::entries(kept, self.model.config.num_key_value_heads);
+        let record: Record<'a> =
+            Box::new(move |rec, _| kv_list::record(rec, (&bank.counted, kept), (&bank.written, entries), group));
+        let cost = (4.0 * (kept + entries) as f64, 0.0);
+        self.work((Stage::Choice, Half::Attention), "kv_list", format!("{kept} heads"), cost, record)
     }
 
     fn probe_channels(self) -> Work<'a> {
         let (model, bank, rows) = (self.model, self.bank, self.bank.sizes.channels.rows());
         let (hidden, channels) = (model.config.hidden_size, model.config.intermediate_size);
-        let both = |layer: &crate::model::LayerWeights| (layer.gate.bytes() + layer.up.bytes()) as f64;
+        let both = |layer: &LayerWeights| (layer.gate.bytes() + layer.up.bytes()) as f64;
         let bytes = weight_bytes(model, &self.layers(Half::Mlp), both) + 4.0 * (rows * (hidden + channels)) as f64;
         let flops = 4.0 * (rows * hidden * channels) as f64;
         let record: Record<'a> = Box::new(move |rec, layer| {
@@ -214,56 +252,5 @@ impl<'a> Choosing<'a> {
                 Box::new(move |rec, _| top_k::record(rec, &bank.scores, choice, (units, kept), false)),
             ),
         ]
-    }
-
-    /// The tokens since the last choice: sums of what was computed, and the first half of what was dropped.
-    fn renewing(self, half: Half) -> Vec<Work<'a>> {
-        let (model, bank, rows) = (self.model, self.bank, self.bank.window);
-        let config = &model.config;
-        let (hidden, width) = (config.hidden_size, half.width(config));
-        let Some(mask) = self.layers(half).first().and_then(|&layer| self.mask(layer, half)) else { return Vec::new() };
-        let (kept, total) = (mask.kept(), mask.total());
-        let (columns, dropped) = (kept.count * kept.unit, (total - kept.count) * kept.unit);
-        let work = |kernel, shape, cost, record| self.work((Stage::Renewal, half), kernel, shape, cost, record);
-        let x = if half == Half::Attention { &bank.mixed } else { &bank.active };
-        let sums = work(
-            "history_update",
-            format!("{rows} x {columns} kept"),
-            (4.0 * ((rows + 2) * columns) as f64, 2.0 * (rows * columns) as f64),
-            Box::new(move |rec, layer| {
-                let (length, rows_of, stride) = (1, HistoryRows::One, stride(columns));
-                let (average, keep, gain) = (false, 1.0, 1.0);
-                let update = Update { samples: rows, length, width, stride, average, rows: rows_of, keep, gain };
-                let list = self.mask(layer, half).map(Mask::kept);
-                history_update::record(rec, (x.into(), Value::Energy), list, None, &bank.fused, update)
-            }),
-        );
-        let share = dropped as f64 / width as f64;
-        let weights = weight_bytes(model, &self.layers(half), |layer| match half {
-            Half::Attention => layer.q.bytes() as f64,
-            Half::Mlp => (layer.gate.bytes() + layer.up.bytes()) as f64,
-        });
-        let matrices = if half == Half::Attention { 1 } else { 2 };
-        let again = work(
-            if half == Half::Attention { "matmul_rows" } else { "gate_up" },
-            format!("{rows} x {matrices} x {dropped} x {hidden} dropped"),
-            (
-                weights * share + 4.0 * (rows * (hidden + dropped)) as f64,
-                2.0 * (rows * matrices * dropped * hidden) as f64,
-            ),
-            Box::new(move |rec, layer| {
-                let list: Option<Kept<'_>> = self.mask(layer, half).and_then(Mask::dropped);
-                let weights = &model.layers[layer];
-                let normed = (&bank.normed).into();
-                match half {
-                    Half::Attention => matmul_rows::record(rec, normed, &weights.q, list, (&bank.q).into(), rows),
-                    Half::Mlp => {
-                        let both = (&weights.gate, &weights.up);
-                        gate_up::record(rec, normed, both, list, (&bank.active).into(), rows)
-                    }
-                }
-            }),
-        );
-        vec![sums, again]
     }
 }

@@ -6,6 +6,7 @@
 mod bank;
 mod choice;
 mod pass;
+mod renewal;
 
 use super::ceilings::Ceilings;
 use super::clock::Clock;
