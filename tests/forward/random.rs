@@ -51,7 +51,7 @@ fn states_neither_vanish_nor_explode() {
         let residual = scorer.residual(ids.len()).unwrap();
         let size = (residual.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / residual.len() as f64).sqrt();
         assert!((0.05..50.0).contains(&size), "{}: a residual stream of size {size}", format.name());
-        let logits = sequences(&engine, 1, 16).prefill(&[ids.clone()]).unwrap().remove(0);
+        let logits = sequences(&engine, 1, 16).prefill(std::slice::from_ref(&ids)).unwrap().remove(0);
         let spread = logits.iter().copied().fold(f32::MIN, f32::max) - logits.iter().copied().fold(f32::MAX, f32::min);
         assert!(logits.iter().all(|logit| logit.is_finite()) && spread > 0.5, "{}: {spread}", format.name());
     }
@@ -62,7 +62,7 @@ fn a_model_is_the_same_whenever_it_is_made() {
     let (config, ids) = (small(), Random(4).ids(6, 512));
     let logits = || {
         let engine = Engine::random(gpu(), &config, WeightFormat::Q4_0, &mut |_| Ok(())).unwrap();
-        sequences(&engine, 1, 8).prefill(&[ids.clone()]).unwrap()
+        sequences(&engine, 1, 8).prefill(std::slice::from_ref(&ids)).unwrap()
     };
     assert_eq!(logits(), logits());
 }
