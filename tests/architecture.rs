@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &["kernels", "format", "gpu", "config", "error"]),
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
     ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
+    ("bench", &["engine", "prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
     ("tune", &["model", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),

@@ -6,6 +6,8 @@ mod common;
 
 #[path = "cli/bad_input.rs"]
 mod bad_input;
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/calibrate.rs"]
 mod calibrate;
 #[path = "cli/chat.rs"]

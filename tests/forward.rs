@@ -4,6 +4,8 @@ mod common;
 
 #[path = "forward/limits.rs"]
 mod limits;
+#[path = "forward/random.rs"]
+mod random;
 #[path = "forward/sequences.rs"]
 mod sequences;
 #[path = "forward/start.rs"]

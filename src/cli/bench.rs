@@ -1,42 +1,63 @@
-//! `secateur bench`: tokens a second of prompt and answer, dense and pruned.
-//!
-//! Configurations take turns within a round, so that a machine whose speed drifts treats them alike; the median over
-//! rounds is reported.
+//! `secateur bench`: how fast a model runs, dense and pruned, against what the device can do. The measuring is
+//! [`secateur::bench`]; here are its arguments, and where its results go.
 
-use super::answer::removed;
+mod report;
+mod table;
+
 use super::load::{Loaded, Opened};
-use super::options::{MethodName, ModelOptions, ProbeOptions};
-use super::output::{JsonOption, print};
+use super::options::{MethodName, ModelOptions, ProbeOptions, positive};
+use super::output::{JsonOption, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
-use secateur::config::{Method, PruneConfig, PrunePhases};
-use secateur::engine::{SequenceOptions, Sequences};
-use secateur::eval::report::DeviceRecord;
-use secateur::protocol::rate;
-use secateur::prune::{Flops, Knowledge};
-use serde::Serialize;
+use report::{BenchReport, LlamaBenchReport, LoadReport};
+use secateur::Error;
+use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Setup, Wish, measure, per_kernel, read_seconds};
+use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
+use secateur::engine::Engine;
+use secateur::format::WeightFormat;
+use secateur::gpu::{Gpu, GpuOptions};
+use secateur::model::{ModelWeights, shapes};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Arguments of `secateur bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Ratios to measure beside dense
-    #[arg(long, value_name = "R,R", value_delimiter = ',', default_values_t = [0.2, 0.4])]
+    #[arg(long, value_name = "R,R", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6])]
     #[arg(allow_negative_numbers = true)]
     ratio: Vec<f64>,
     /// The method to measure beside dense
     #[arg(long, value_enum, default_value = "pp")]
     method: MethodName,
-    /// Tokens of the prompt
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    prompt_tokens: usize,
-    /// Tokens of the answer
+    /// Tokens of the prompts
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "128", value_parser = positive)]
+    prompt_tokens: Vec<usize>,
+    /// Sequences at once; with more than one, masks are not renewed
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = positive)]
+    batch: Vec<usize>,
+    /// Tokens of the answers
     #[arg(long, value_name = "N", default_value_t = 32)]
     decode_tokens: usize,
     /// Rounds; one more runs before them and does not count
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     rounds: usize,
+    /// Time every kernel alone too: at the first prompt length, dense and at the first ratio above 0
+    #[arg(long)]
+    kernels: bool,
+    /// Random weights of a known shape in place of a model: smollm2-135m, tinyllama-1.1b, llama-2-7b, llama-3-8b
+    #[arg(long, value_name = "NAME")]
+    shape: Option<String>,
+    /// Format of the random weights: F32, F16, BF16, Q8_0, Q4_0, Q4_1 [default: Q4_1]
+    #[arg(long, value_name = "FORMAT", requires = "shape")]
+    format: Option<String>,
+    /// Let this llama-bench of llama.cpp take its turns on the same file
+    #[arg(long, value_name = "PATH", conflicts_with = "shape")]
+    llama_bench: Option<PathBuf>,
+    /// More options for it, such as "-ngl 99 -dev Vulkan0"
+    #[arg(long, value_name = "OPTIONS", requires = "llama_bench", default_value = "", allow_hyphen_values = true)]
+    llama_bench_args: String,
     /// Seed of the made-up tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -48,207 +69,171 @@ pub struct BenchArgs {
     json: JsonOption,
 }
 
-/// One phase of one configuration.
-#[derive(Serialize)]
-struct Run {
-    phase: &'static str,
-    method: Method,
-    ratio: f64,
-    tokens: usize,
-    /// The median over the rounds.
-    tokens_per_second: f64,
-    /// By round.
-    tokens_per_second_by_round: Vec<f64>,
-    /// Of the transformer layers in one round, probes included.
-    flops: f64,
-    flops_dense: f64,
-    flops_probe: f64,
-    #[serde(skip)]
-    cost: Flops,
+/// A model on a device, and where it came from.
+struct Subject {
+    loaded: Loaded,
+    name: String,
+    format: String,
+    bytes: u64,
+    seconds_read: Option<f64>,
+    peer: Option<LlamaBench>,
 }
 
-#[derive(Serialize)]
-struct BenchReport {
-    runs: Vec<Run>,
-    rounds: usize,
-    model: String,
-    model_format: String,
-    model_bytes: u64,
-    seconds_load: f64,
-    seconds: f64,
-    #[serde(flatten)]
-    device: DeviceRecord,
-    prune: PruneConfig,
-    seed: u64,
-    version: &'static str,
-}
-
-/// Measures, prints a table, writes the report.
+/// Measures, prints the tables, writes the report.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    let configs = configurations(args)?;
+    let wish = wish(args)?;
     let json = args.json.open()?;
-    let opened = Opened::open(&args.model)?;
-    let slots = args.prompt_tokens.saturating_add(args.decode_tokens);
-    let context = opened.context(Some(slots), slots)?;
-    opened.check_prompt(args.prompt_tokens, context)?;
-    let loaded = opened.load(&args.model)?;
+    let subject = match &args.shape {
+        Some(shape) => random(args, shape, &wish)?,
+        None => opened(args, &wish)?,
+    };
+    let engine = &subject.loaded.engine;
+    let after_load = Memory::now(engine.gpu());
+    if args.batch.iter().any(|&batch| batch > 1) && wish.pruned.iter().any(|prune| prune.reprobe_every > 0) {
+        note("masks are renewed for one sequence at a time: larger batches decode with the masks of their prompts");
+    }
     let started = Instant::now();
-    let runs = measure(args, &configs, &loaded, context)?;
+    // Before and after, for a machine that is busy for a while looks slow for as long.
+    let before = Ceilings::measure(engine.gpu())?;
+    let measured = rounds(&wish, &subject)?;
+    let ceilings = before.or_better(Ceilings::measure(engine.gpu())?);
+    let kernels = match args.kernels {
+        true => Some(kernels(args, &wish, engine, &ceilings)?),
+        false => None,
+    };
+    let Measured { runs, choices, peers, memory } = measured;
     let report = BenchReport {
         runs,
+        choices,
+        llama_bench: subject.peer.as_ref().map(|peer| LlamaBenchReport { record: peer.record(), runs: peers }),
+        ceilings,
+        kernels,
+        load: LoadReport {
+            seconds_read: subject.seconds_read,
+            seconds_load: subject.loaded.seconds,
+            loaded: after_load,
+            measured: memory,
+        },
+        model: subject.name.clone(),
+        model_format: subject.format.clone(),
+        model_bytes: subject.bytes,
+        random_weights: args.shape.is_some(),
+        config: engine.config().clone(),
         rounds: args.rounds,
-        model: opened.name.clone(),
-        model_format: opened.files.format_name(),
-        model_bytes: opened.files.total_bytes(),
-        seconds_load: loaded.seconds,
+        decode_tokens: args.decode_tokens,
         seconds: started.elapsed().as_secs_f64(),
-        device: loaded.record(),
+        device: subject.loaded.record(),
         prune: args.probe.config(),
         seed: args.seed,
         version: env!("CARGO_PKG_VERSION"),
     };
     if !json.takes_stdout() {
-        print(&table(&report))?;
+        print(&table::text(&report))?;
     }
     json.write(&report)
 }
 
-/// Dense first, then the method at every ratio.
-fn configurations(args: &BenchArgs) -> Result<Vec<PruneConfig>> {
-    let method = Method::from(args.method);
-    let mut configs = vec![args.probe.config()];
+/// What is asked for: dense first, then the method at every ratio, at every length and batch.
+fn wish(args: &BenchArgs) -> Result<Wish> {
+    let (method, dense) = (Method::from(args.method), args.probe.config());
+    let mut pruned = Vec::new();
     if method != Method::Dense {
         let phases = PrunePhases { prefill: true, decode: true };
-        configs.extend(args.ratio.iter().map(|&ratio| PruneConfig { method, ratio, phases, ..args.probe.config() }));
+        pruned.extend(args.ratio.iter().map(|&ratio| PruneConfig { method, ratio, phases, ..dense.clone() }));
     }
-    for config in &configs {
-        config.validate()?;
-    }
-    Ok(configs)
-}
-
-/// A configuration at work, and what its rounds gave.
-struct Contender {
-    config: PruneConfig,
-    sequences: Sequences,
-    rates: [Vec<f64>; 2],
-    costs: [Flops; 2],
-}
-
-fn measure(args: &BenchArgs, configs: &[PruneConfig], loaded: &Loaded, context: usize) -> Result<Vec<Run>> {
-    let vocab = loaded.engine.config().vocab_size as u64;
-    // Multiplication by a large odd number scatters ids over the vocabulary.
-    let token = |index: usize| ((index as u64 ^ args.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % vocab;
-    let ids: Vec<u32> = (0..context).map(|index| token(index) as u32).collect();
-    let mut contenders = Vec::new();
-    for config in configs {
-        let options =
-            SequenceOptions { samples: 1, context, prune: config.clone(), known: Knowledge::default(), live: false };
-        let sequences = Sequences::new(&loaded.engine, options)?;
-        let (rates, costs) = Default::default();
-        contenders.push(Contender { config: config.clone(), sequences, rates, costs });
-    }
-    let bar = bar("measuring", ((args.rounds + 1) * configs.len()) as u64, Unit::Steps);
-    for round in 0..=args.rounds {
-        for contender in &mut contenders {
-            let measured = contender.round(&ids, args.prompt_tokens)?;
-            if round > 0 {
-                for ((rates, cost), (rate, flops)) in contender.rates.iter_mut().zip(&mut contender.costs).zip(measured)
-                {
-                    rates.push(rate);
-                    *cost = flops;
-                }
-            }
-            bar.inc(1);
+    for prune in std::iter::once(&dense).chain(&pruned) {
+        prune.validate()?;
+        if prune.method.is_static() || prune.needs_calibration() {
+            let method = prune.method.name();
+            let what = format!(
+                "`bench` measures methods that choose from a prompt alone, and `{method}` with these options needs a calibration or a file: `secateur eval table` times it"
+            );
+            return Err(Error::Setting(what).into());
         }
     }
+    let setup = |&prompt_tokens: &usize| args.batch.iter().map(move |&batch| Setup { prompt_tokens, batch });
+    let setups = args.prompt_tokens.iter().flat_map(setup).collect();
+    let (decode_tokens, rounds, seed) = (args.decode_tokens, args.rounds, args.seed);
+    Ok(Wish { setups, decode_tokens, dense, pruned, rounds, seed })
+}
+
+/// A model of the user's.
+fn opened(args: &BenchArgs, wish: &Wish) -> Result<Subject> {
+    let opened = Opened::open(&args.model)?;
+    wish.check(&opened.files.config)?;
+    let peer = match &args.llama_bench {
+        None => None,
+        Some(path) => Some(peer(args, path, &opened)?),
+    };
+    // Before the load, so that what a cold disk costs is the reading's.
+    let seconds_read = Some(read_seconds(&opened.files));
+    let loaded = opened.load(&args.model)?;
+    let (name, format, bytes) = (opened.name.clone(), opened.files.format_name(), opened.files.total_bytes());
+    Ok(Subject { loaded, name, format, bytes, seconds_read, peer })
+}
+
+/// llama.cpp beside us, where it can run the same.
+fn peer(args: &BenchArgs, path: &std::path::Path, opened: &Opened) -> Result<LlamaBench> {
+    let file = &opened.files.path;
+    if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        let what = format!("--llama-bench runs GGUF files, and {} is none", file.display());
+        return Err(Error::Setting(what).into());
+    }
+    if !args.batch.contains(&1) {
+        let what = "--llama-bench runs one sequence at a time: add 1 to --batch, or leave it out";
+        return Err(Error::Setting(what.into()).into());
+    }
+    Ok(LlamaBench::open(path, file, &args.llama_bench_args)?)
+}
+
+/// A known shape with random weights.
+fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
+    let config: ModelConfig = shapes::by_name(shape)?;
+    if args.model.model != "smollm2-135m" && std::env::var("SECATEUR_MODEL").as_ref() != Ok(&args.model.model) {
+        let what = format!("--shape {shape} stands in place of a model: leave --model {} out", args.model.model);
+        return Err(Error::Setting(what).into());
+    }
+    let name = args.format.as_deref().unwrap_or("Q4_1");
+    let format = WeightFormat::by_name(name).ok_or_else(|| Error::Unsupported {
+        what: "weight format",
+        name: name.into(),
+        supported: WeightFormat::ALL.map(WeightFormat::name).join(", "),
+    })?;
+    wish.check(&config)?;
+    let started = Instant::now();
+    let gpu = Gpu::open(&GpuOptions { adapter: args.model.device.clone(), ..GpuOptions::default() })?;
+    let bar = bar(&format!("making {shape}"), 1000, Unit::Share);
+    let engine = Engine::random(gpu, &config, format, &mut |share| {
+        bar.set_position((share * 1000.0) as u64);
+        Ok(())
+    });
     bar.finish_and_clear();
-    let tokens = [args.prompt_tokens, args.decode_tokens];
-    let runs = contenders.into_iter().flat_map(|contender| contender.runs(tokens));
-    Ok(runs.filter(|run| run.tokens > 0).collect())
+    let loaded = Loaded { engine: engine?, seconds: started.elapsed().as_secs_f64() };
+    let bytes = ModelWeights::random_bytes(&config, format);
+    let format = format!("random {}", format.name());
+    Ok(Subject { loaded, name: shape.into(), format, bytes, seconds_read: None, peer: None })
 }
 
-impl Contender {
-    /// Prompt and answer once: tokens a second and cost of each.
-    fn round(&mut self, ids: &[u32], prompt: usize) -> Result<[(f64, Flops); 2]> {
-        let sequences = &mut self.sequences;
-        sequences.clear()?;
-        let before = sequences.flops();
-        let started = Instant::now();
-        sequences.prefill(&[ids[..prompt].to_vec()])?;
-        let prefill = (rate(prompt, started.elapsed().as_secs_f64()), sequences.flops() - before);
-        let before = sequences.flops();
-        let started = Instant::now();
-        for &id in &ids[prompt..] {
-            sequences.step(&[id])?;
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        Ok([prefill, (rate(ids.len() - prompt, seconds), sequences.flops() - before)])
-    }
-
-    fn runs(self, tokens: [usize; 2]) -> impl Iterator<Item = Run> {
-        let Contender { config, rates, costs, .. } = self;
-        let phases = ["prefill", "decode"].into_iter().zip(tokens).zip(rates).zip(costs);
-        phases.map(move |(((phase, tokens), rates), cost)| Run {
-            phase,
-            method: config.method,
-            ratio: config.ratio,
-            tokens,
-            tokens_per_second: median(&rates),
-            tokens_per_second_by_round: rates,
-            flops: cost.pass + cost.probe,
-            flops_dense: cost.dense,
-            flops_probe: cost.probe,
-            cost,
-        })
-    }
+fn rounds(wish: &Wish, subject: &Subject) -> Result<Measured> {
+    let turns = wish.turns(subject.peer.is_some()) * (wish.rounds + 1);
+    let bar = bar("measuring", turns as u64, Unit::Steps);
+    let measured = measure(&subject.loaded.engine, wish, subject.peer.as_ref(), &mut || {
+        bar.inc(1);
+        Ok(())
+    });
+    bar.finish_and_clear();
+    Ok(measured?)
 }
 
-/// The middle value; of an even number the mean of the two in the middle; 0 of none.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        len if len % 2 == 1 => sorted[middle],
-        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-    }
-}
-
-fn table(report: &BenchReport) -> String {
-    let mut text = format!(
-        "{} ({}) on {} ({}), median of {} rounds, {:.0} s\n\n\
-         phase    method      ratio  tokens  tokens/s  to dense  FLOPs of the layers\n",
-        report.model, report.model_format, report.device.adapter, report.device.backend, report.rounds, report.seconds
-    );
-    for phase in ["prefill", "decode"] {
-        let runs = || report.runs.iter().filter(move |run| run.phase == phase);
-        let dense = runs().next().map_or(0.0, |run| run.tokens_per_second);
-        for run in runs() {
-            text.push_str(&format!(
-                "{:<8} {:<11} {:<6} {:>6} {:>9.2} {:>9.2}  {}\n",
-                run.phase,
-                run.method.name(),
-                run.ratio,
-                run.tokens,
-                run.tokens_per_second,
-                if dense > 0.0 { run.tokens_per_second / dense } else { 0.0 },
-                removed(run.cost)
-            ));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0]), 2.5);
-        assert_eq!(median(&[]), 0.0);
-    }
+fn kernels(args: &BenchArgs, wish: &Wish, engine: &Engine, ceilings: &Ceilings) -> Result<Vec<per_kernel::KernelRow>> {
+    let prune = wish.pruned.iter().find(|prune| prune.ratio > 0.0);
+    let prompt = args.prompt_tokens.first().copied().unwrap_or(1);
+    let bar = bar("kernels", 1, Unit::Steps);
+    let rows = per_kernel::measure(engine, prune, prompt, ceilings, &mut |total| {
+        bar.set_length(total as u64);
+        bar.inc(1);
+        Ok(())
+    });
+    bar.finish_and_clear();
+    Ok(rows?)
 }

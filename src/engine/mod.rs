@@ -23,6 +23,7 @@ pub use traffic::Traffic;
 
 use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
+use crate::format::WeightFormat;
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
 use crate::kernels::shapes::{self, Sample, Shaped};
@@ -48,9 +49,30 @@ impl Engine {
         Ok(Arc::new(Engine { gpu, model }))
     }
 
+    /// Makes a model of random weights of a shape, without a file; `progress` as in [`Engine::load`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] for a model larger than the memory that is left, before anything is made, and those of
+    /// [`ModelWeights::random`].
+    pub fn random(
+        gpu: Arc<Gpu>,
+        shape: &ModelConfig,
+        format: WeightFormat,
+        progress: &mut dyn FnMut(f32) -> Result<()>,
+    ) -> Result<Arc<Engine>> {
+        check_memory(ModelWeights::random_bytes(shape, format), gpu.memory_available(), &gpu.info().name)?;
+        let model = ModelWeights::random(&gpu, shape, format, progress)?;
+        Ok(Arc::new(Engine { gpu, model }))
+    }
+
     /// The device.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
+    }
+
+    /// The model's weights.
+    pub fn weights(&self) -> &ModelWeights {
+        &self.model
     }
 
     /// The model's shape.

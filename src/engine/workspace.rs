@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Rows;
-use crate::kernels::matmul_columns::{parts, stride};
+use crate::kernels::matmul_columns::{most_parts, stride};
 use crate::prune::Window;
 
 /// Room for a pass over `tokens` tokens.
@@ -20,11 +20,6 @@ pub(super) struct Workspace {
     pub window: Option<Window>,
     /// The row of the next token there; `None` = nobody will ask for its states.
     pub row: Option<u32>,
-}
-
-/// Rows of all parts, for the pass of at most `tokens` tokens that has the most.
-fn most_parts(gpu: &Gpu, tokens: usize) -> usize {
-    (1..=tokens).map(|tokens| tokens * parts(gpu.tier(), tokens)).max().unwrap_or(0)
 }
 
 impl Workspace {

@@ -7,6 +7,7 @@
 //!   grouping along `in`: `[in / 32][out]`.
 
 mod bf16;
+mod empty;
 mod f16;
 mod f32;
 mod q4_0;

@@ -87,6 +87,7 @@ pub struct Gpu {
     ledger: Arc<buffer::Ledger>,
     readbacks: AtomicU64,
     submissions: AtomicU64,
+    dispatches: AtomicU64,
     arena: Mutex<recorder::Arena>,
     /// Where facts about this adapter are kept.
     facts: Option<PathBuf>,
@@ -222,6 +223,7 @@ impl Gpu {
             ledger: Arc::default(),
             readbacks: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
+            dispatches: AtomicU64::new(0),
             arena,
             facts: options.cache.clone(),
             choices: Default::default(),
@@ -266,6 +268,11 @@ impl Gpu {
     /// How many submissions were made so far.
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// How many dispatches those submissions held.
+    pub fn dispatches(&self) -> u64 {
+        self.dispatches.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory that the system could still give to this device; `None` where that cannot be known, such as for the

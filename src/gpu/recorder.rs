@@ -4,6 +4,7 @@ use super::pipeline::{Pipeline, params_layout};
 use super::{Buffer, Gpu, Kernel, Substitution};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 /// Workgroups in x, y and z.
@@ -70,6 +71,19 @@ impl Gpu {
     /// An empty list of commands.
     pub fn record(&self) -> Recorder<'_> {
         Recorder { gpu: self, dispatches: Vec::new(), params: Vec::new() }
+    }
+
+    /// Submits a pass without a dispatch, and with it whatever was written before: what a submission itself costs.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device reported a failure.
+    pub fn submit_empty(&self) -> Result<()> {
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("secateur") });
+        drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        self.queue.submit([encoder.finish()]);
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.check()
     }
 }
 
@@ -183,7 +197,8 @@ impl<'g> Recorder<'g> {
             }
         }
         self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.submissions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.gpu.submissions.fetch_add(1, Ordering::Relaxed);
+        self.gpu.dispatches.fetch_add(self.dispatches.len() as u64, Ordering::Relaxed);
         self.dispatches.clear();
         self.params.clear();
         self.gpu.check()

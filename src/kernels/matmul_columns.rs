@@ -5,7 +5,7 @@ use super::shapes::Shaped;
 use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, tiled_variant};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
-use crate::gpu::{Buffer, Recorder, Substitution, Tier};
+use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
@@ -36,6 +36,11 @@ pub fn parts(tier: Tier, tokens: usize) -> usize {
         (Tier::Gpu, 65..=128) => 2,
         _ => 1,
     }
+}
+
+/// Rows of all parts, of the product of at most `tokens` rows that has the most.
+pub fn most_parts(gpu: &Gpu, tokens: usize) -> usize {
+    (1..=tokens).map(|tokens| tokens * parts(gpu.tier(), tokens)).max().unwrap_or(0)
 }
 
 /// Where a product goes.

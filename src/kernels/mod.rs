@@ -4,10 +4,12 @@
 pub mod add_bias;
 pub mod attention;
 pub mod column_power;
+pub mod copy;
 pub mod cross_entropy;
 pub mod dropped_mean;
 pub mod embed;
 pub mod fluctuation;
+pub mod fma_chain;
 pub mod fusion;
 pub mod gate_up;
 pub mod gather_probe;
@@ -17,6 +19,7 @@ pub mod matmul_columns;
 pub mod matmul_rows;
 pub mod probe_statistic;
 pub mod qkv_list;
+pub mod random_weights;
 pub mod rms_norm;
 pub mod rope_append;
 pub mod sample_importance;
@@ -228,6 +231,13 @@ fn lanes(tier: Tier) -> u32 {
     }
 }
 
+/// A grid for ops whose workgroups are more than one dimension allows, and the workgroups of one of its rows.
+fn wide_grid(groups: usize) -> (Grid, u32) {
+    // What WebGPU guarantees of a dimension.
+    let row = groups.min(65_535) as u32;
+    ([row, groups.div_ceil(row.max(1) as usize) as u32, 1], row)
+}
+
 fn lanes_variant(tier: Tier) -> Substitution {
     Substitution::numbers(&[("LANES", lanes(tier))])
 }
@@ -254,10 +264,12 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&add_bias::KERNEL, plain()),
         (&attention::KERNEL, attention::variants(tier)),
         (&column_power::KERNEL, column_power::variants(tier)),
+        (&copy::KERNEL, copy::variants(tier)),
         (&cross_entropy::KERNEL, plain()),
         (&dropped_mean::KERNEL, plain()),
         (&embed::KERNEL, embed::variants(tier)),
         (&fluctuation::KERNEL, plain()),
+        (&fma_chain::KERNEL, fma_chain::variants(tier)),
         (&fusion::KERNEL, plain()),
         (&gate_up::KERNEL, variants(tier, Shaped::GateUp, 2)),
         (&gather_probe::KERNEL, plain()),
@@ -267,6 +279,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
         (&probe_statistic::KERNEL, plain()),
         (&qkv_list::KERNEL, qkv_list::variants()),
+        (&random_weights::KERNEL, plain()),
         (&rms_norm::KERNEL, plain()),
         (&rope_append::KERNEL, plain()),
         (&sample_importance::KERNEL, plain()),

@@ -12,7 +12,9 @@ mod names;
 // The browser has neither files nor processes; a page fetches its model itself.
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pull;
+mod random;
 pub mod safetensors;
+pub mod shapes;
 mod tensor;
 mod weights;
 

@@ -51,7 +51,7 @@ pub struct ModelWeights {
     pub output_norm: Buffer,
     /// In order.
     pub layers: Vec<LayerWeights>,
-    frequencies: Vec<f32>,
+    pub(super) frequencies: Vec<f32>,
 }
 
 impl ModelWeights {

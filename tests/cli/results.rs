@@ -124,27 +124,6 @@ fn eval_says_what_it_starts_with_and_what_it_lacks() {
 }
 
 #[test]
-fn bench_measures_both_phases_of_every_configuration() {
-    let bench = Bench::new();
-    let line = ["bench", "--prompt-tokens", "16", "--decode-tokens", "18", "--rounds", "2", "--json", "out.json"];
-    let ended = bench.tiny(&[&line[..], &["--dense-layers", "0", "--tile", "16"]].concat()).ok();
-    let out = bench.json("out.json");
-    has(&out, &["adapter", "version", "model", "rounds"]);
-    let runs = out["runs"].as_array().unwrap();
-    let names: Vec<(&str, &str, f64)> = runs
-        .iter()
-        .map(|run| (run["phase"].as_str().unwrap(), run["method"].as_str().unwrap(), run["ratio"].as_f64().unwrap()))
-        .collect();
-    for phase in ["prefill", "decode"] {
-        for (method, ratio) in [("dense", 0.0), ("pp", 0.2), ("pp", 0.4)] {
-            assert!(names.contains(&(phase, method, ratio)), "{names:?}");
-        }
-    }
-    assert!(runs.iter().all(|run| run["tokens_per_second"].as_f64() > Some(0.0) && run["tokens"].as_u64() > Some(0)));
-    assert!(ended.stdout.contains(out["adapter"].as_str().unwrap()), "{}", ended.stdout);
-}
-
-#[test]
 fn info_and_devices_describe() {
     let bench = Bench::new();
     let info = bench.tiny(&["info", "--ratio", "0.5", "--dense-layers", "0", "--tile", "16", "--json"]).json();

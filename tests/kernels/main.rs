@@ -9,6 +9,7 @@ mod choice;
 mod compensation;
 mod harness;
 mod history;
+mod instrument;
 mod matmul;
 mod probe;
 
@@ -66,6 +67,7 @@ sweeps! {
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;
+    instrument: copy, fma_chain, random_weights;
 }
 
 #[test]

@@ -1,0 +1,27 @@
+//! The instrument: what this engine's speed is judged by.
+//!
+//! - [`measure`] runs prompts and answers end to end, dense and pruned, in interleaved rounds, and beside them the same passes
+//!   with their units given: the difference is what probe and choice cost;
+//! - [`Ceilings`] are what the device can do at most;
+//! - [`per_kernel`] times every kernel at a model's shapes against those;
+//! - [`LlamaBench`] lets llama.cpp take its turns;
+//! - [`Memory`] and [`read_seconds`] say what a model takes to hold and to load.
+//!
+//! Invariant: every ratio is of a pair that ran in the same round; every time includes what a user waits for, the read-back
+//! of logits too, unless its docs say otherwise.
+
+mod ceilings;
+mod clock;
+mod contender;
+mod llama_bench;
+mod memory;
+pub mod per_kernel;
+mod rounds;
+mod statistics;
+
+pub use ceilings::Ceilings;
+pub use contender::Kept;
+pub use llama_bench::{LlamaBench, PeerRecord};
+pub use memory::{Memory, read_seconds};
+pub use rounds::{ChoiceCost, Measured, PeerRun, Run, Setup, Wish, measure};
+pub use statistics::Spread;

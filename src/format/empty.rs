@@ -1,0 +1,55 @@
+//! Weights of a shape before they have values.
+
+use super::{Layout, Shard, Weight, WeightFormat};
+use crate::error::{Error, Result};
+use crate::gpu::{Contents, Gpu};
+
+impl WeightFormat {
+    /// Bytes of `rows` rows of `cols` elements, in a file and, but for padding, on the device.
+    pub fn bytes(self, rows: usize, cols: usize) -> u64 {
+        let (elements, size) = self.block();
+        rows as u64 * (cols / elements * size) as u64
+    }
+}
+
+impl Weight {
+    /// Makes planes of zeros for `rows` outputs of `cols` inputs, in shards of at most `rows_per_shard` outputs.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] when not even one output fits a binding, [`Error::Internal`] for columns that are no whole
+    /// blocks, and those of [`Gpu::buffer`].
+    pub fn empty(
+        gpu: &Gpu,
+        name: &str,
+        (format, layout): (WeightFormat, Layout),
+        (rows, cols): (usize, usize),
+        rows_per_shard: usize,
+    ) -> Result<Weight> {
+        if !cols.is_multiple_of(format.block().0) {
+            return Err(Error::Internal(format!("`{name}`: {cols} columns of {}", format.name())));
+        }
+        if rows_per_shard == 0 {
+            return Err(Error::DeviceLimit {
+                what: format!("a row of `{name}`"),
+                needed: format.plane_bytes_per_row(cols) as u64,
+                available: gpu.max_binding(),
+                limit: "max_storage_buffer_binding_size",
+                adapter: gpu.info().name.clone(),
+            });
+        }
+        let mut shards = Vec::new();
+        for first in (0..rows).step_by(rows_per_shard) {
+            let count = rows_per_shard.min(rows - first);
+            let quants = (count * format.plane_bytes_per_row(cols)) as u64;
+            let scales = format.bytes(count, cols).saturating_sub(quants);
+            shards.push(Shard {
+                format,
+                first_row: first as u32,
+                rows: count as u32,
+                quants: gpu.buffer(name, Contents::Zeroed(quants))?,
+                scales: gpu.buffer(name, Contents::Zeroed(scales))?,
+            });
+        }
+        Ok(Weight { layout, rows, cols, shards })
+    }
+}

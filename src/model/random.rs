@@ -1,0 +1,93 @@
+//! A model of random weights, made on the device: a real shape without its file.
+
+use super::{LayerWeights, ModelWeights};
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::format::{Layout, Weight, WeightFormat, rows_per_shard};
+use crate::gpu::{Buffer, Gpu};
+use crate::kernels::column_power::{self, Degree};
+
+/// Draws one tensor after another.
+struct Draw<'g> {
+    gpu: &'g Gpu,
+    format: WeightFormat,
+    tensors: u32,
+}
+
+impl Draw<'_> {
+    fn weight(&mut self, name: &str, layout: Layout, rows: usize, cols: usize) -> Result<Weight> {
+        self.tensors += 1;
+        let at_once = rows_per_shard(self.gpu, self.format, layout, cols);
+        // Seeds far apart: a shard takes two.
+        Weight::random(self.gpu, name, (self.format, layout), (rows, cols), at_once, self.tensors << 12)
+    }
+
+    fn ones(&self, len: usize) -> Result<Buffer> {
+        self.gpu.upload("norm", &vec![1.0f32; len])
+    }
+
+    fn layer(&mut self, config: &ModelConfig) -> Result<LayerWeights> {
+        let (hidden, channels) = (config.hidden_size, config.intermediate_size);
+        let (width, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let o = self.weight("o", Layout::Columns, hidden, width)?;
+        let down = self.weight("down", Layout::Columns, hidden, channels)?;
+        let (o_power, down_power) = (self.gpu.zeros("o power", width)?, self.gpu.zeros("down power", channels)?);
+        let mut rec = self.gpu.record();
+        column_power::record(&mut rec, &o, Degree::Four, &o_power)?;
+        column_power::record(&mut rec, &down, Degree::Four, &down_power)?;
+        rec.submit()?;
+        Ok(LayerWeights {
+            attention_norm: self.ones(hidden)?,
+            qkv: self.weight("q, k and v", Layout::Rows, width + 2 * kv, hidden)?,
+            o,
+            o_power,
+            mlp_norm: self.ones(hidden)?,
+            gate: self.weight("gate", Layout::Rows, channels, hidden)?,
+            up: self.weight("up", Layout::Rows, channels, hidden)?,
+            down,
+            down_power,
+        })
+    }
+}
+
+impl ModelWeights {
+    /// Makes a model of random weights, all matrices in one format; `progress` hears the share done, 0 to 1, and ends the
+    /// making by an error.
+    ///
+    /// # Errors
+    /// Those of [`ModelConfig::validate`] and of [`Weight::random`].
+    pub fn random(
+        gpu: &Gpu,
+        config: &ModelConfig,
+        format: WeightFormat,
+        progress: &mut dyn FnMut(f32) -> Result<()>,
+    ) -> Result<ModelWeights> {
+        config.validate()?;
+        let mut draw = Draw { gpu, format, tensors: 0 };
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let embedding = draw.weight("embedding", Layout::Rows, vocab, hidden)?;
+        let output = match config.tie_word_embeddings {
+            true => None,
+            false => Some(draw.weight("output", Layout::Rows, vocab, hidden)?),
+        };
+        let output_norm = draw.ones(hidden)?;
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            layers.push(draw.layer(config)?);
+            gpu.wait()?;
+            progress((index + 1) as f32 / config.num_hidden_layers as f32)?;
+        }
+        let frequencies = config.rope_frequencies();
+        Ok(ModelWeights { config: config.clone(), embedding, output, output_norm, layers, frequencies })
+    }
+
+    /// Bytes of the matrices of such a model, which is what it needs of the device's memory but for some norms.
+    pub fn random_bytes(config: &ModelConfig, format: WeightFormat) -> u64 {
+        let (hidden, channels) = (config.hidden_size, config.intermediate_size);
+        let (width, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let rows = |rows: usize| format.bytes(rows, hidden);
+        let layer = rows(width + 2 * kv + 2 * channels) + format.bytes(hidden, width) + format.bytes(hidden, channels);
+        let ends = if config.tie_word_embeddings { 1 } else { 2 };
+        config.num_hidden_layers as u64 * layer + ends * rows(config.vocab_size)
+    }
+}

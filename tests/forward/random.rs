@@ -1,0 +1,93 @@
+//! Models of random weights: a real shape without a file.
+
+use super::{open, sequences};
+use crate::common::device::{Random, gpu};
+use secateur::config::ModelConfig;
+use secateur::engine::{Engine, Scorer};
+use secateur::format::WeightFormat;
+use secateur::gpu::GpuOptions;
+use secateur::model::shapes;
+use secateur::prune::Dense;
+
+/// A known shape, made small.
+fn small() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 128,
+        intermediate_size: 320,
+        num_hidden_layers: 12,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 32,
+        vocab_size: 512,
+        tie_word_embeddings: false,
+        ..shapes::by_name("llama-3-8b").unwrap()
+    }
+}
+
+#[test]
+fn states_neither_vanish_nor_explode() {
+    let config = small();
+    let ids = Random(3).ids(9, config.vocab_size);
+    for format in WeightFormat::ALL {
+        let mut shares = Vec::new();
+        let engine = Engine::random(gpu(), &config, format, &mut |share| {
+            shares.push(share);
+            Ok(())
+        });
+        let engine = engine.unwrap();
+        assert!(shares.len() == 12 && shares.last() == Some(&1.0), "{shares:?}");
+        let bytes = secateur::model::ModelWeights::random_bytes(&config, format);
+        let weights = engine.weights();
+        let layers = weights.layers.iter().map(|layer| {
+            let attention = layer.qkv.bytes() + layer.o.bytes();
+            attention + layer.gate.bytes() + layer.up.bytes() + layer.down.bytes()
+        });
+        let made = layers.sum::<u64>() + weights.embedding.bytes() + weights.head().bytes();
+        // Floats have no scales, but every plane is a buffer of 16 bytes at least.
+        assert!((bytes..=bytes + 16 * (2 + 7 * 12)).contains(&made), "{made} for {bytes} of {}", format.name());
+
+        let mut scorer = Scorer::new(&engine, 1, ids.len()).unwrap();
+        scorer.nll(std::slice::from_ref(&ids), &mut Dense).unwrap();
+        let residual = scorer.residual(ids.len()).unwrap();
+        let size = (residual.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / residual.len() as f64).sqrt();
+        assert!((0.05..50.0).contains(&size), "{}: a residual stream of size {size}", format.name());
+        let logits = sequences(&engine, 1, 16).prefill(std::slice::from_ref(&ids)).unwrap().remove(0);
+        let spread = logits.iter().copied().fold(f32::MIN, f32::max) - logits.iter().copied().fold(f32::MAX, f32::min);
+        assert!(logits.iter().all(|logit| logit.is_finite()) && spread > 0.5, "{}: {spread}", format.name());
+    }
+}
+
+#[test]
+fn a_model_is_the_same_whenever_it_is_made() {
+    let (config, ids) = (small(), Random(4).ids(6, 512));
+    let logits = || {
+        let engine = Engine::random(gpu(), &config, WeightFormat::Q4_0, &mut |_| Ok(())).unwrap();
+        sequences(&engine, 1, 8).prefill(std::slice::from_ref(&ids)).unwrap()
+    };
+    assert_eq!(logits(), logits());
+}
+
+#[test]
+fn weights_larger_than_a_binding_are_cut() {
+    let narrow = open(&GpuOptions { max_binding: Some(40_000), ..GpuOptions::default() });
+    let engine = Engine::random(narrow, &small(), WeightFormat::F16, &mut |_| Ok(())).unwrap();
+    let weights = engine.weights();
+    assert!(weights.embedding.shards.len() > 1 && weights.layers[0].gate.shards.len() > 1);
+    assert_eq!(weights.layers[0].gate.shards.len(), weights.layers[0].up.shards.len());
+    let logits = sequences(&engine, 1, 8).prefill(&[vec![1, 2, 3]]).unwrap();
+    assert!(logits[0].iter().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn a_shape_beyond_the_memory_is_refused_before_it_is_made() {
+    let Some(available) = gpu().memory_available() else {
+        eprintln!("skipped: this device does not say how much memory is left");
+        return;
+    };
+    let huge = ModelConfig { num_hidden_layers: 1 << 20, ..shapes::by_name("llama-2-7b").unwrap() };
+    let needed = secateur::model::ModelWeights::random_bytes(&huge, WeightFormat::F32);
+    assert!(needed > available);
+    let refused = Engine::random(gpu(), &huge, WeightFormat::F32, &mut |_| panic!("nothing may be made"));
+    let said = refused.err().expect("a refusal").to_string();
+    assert!(said.contains(&needed.to_string()) && said.contains("free memory"), "{said}");
+}
