@@ -66,16 +66,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let shares = p.parts * LK;
     let index = part * LK + lk;
     // As even as whole runs allow.
-    for (var run = index * runs / shares; run < (index + 1u) * runs / shares; run++) {
-        var first = run * 32u;
-        var end = min(first + 32u, p.inputs);
+    let first_run = index * runs / shares;
+    var next = first_run * 32u;
+    if !aligned {
+        next = kept_before(next);
+    }
+    for (var run = first_run; run < (index + 1u) * runs / shares; run++) {
+        let first = next;
+        next = min(run * 32u + 32u, p.inputs);
         var scale_group = run;
         if aligned {
             scale_group = channels_of(first).x / 32u;
         } else {
-            first = kept_before(run * 32u);
-            end = kept_before(run * 32u + 32u);
+            next = kept_before(run * 32u + 32u);
         }
+        let end = next;
         var scales = weight_column_scales(scale_group, block, p.blocks);
         for (var quad = first / 4u; quad * 4u < end; quad++) {
             let channels = min(channels_of(quad * 4u), vec4<u32>(p.channels - 1u));

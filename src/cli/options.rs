@@ -164,10 +164,10 @@ pub struct ProbeOptions {
     /// What to prune [default: both]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "BLOCKS")]
     pub blocks: Option<Vec<BlockName>>,
-    /// While decoding, choose anew every N tokens; 0 = never [default: 16]
+    /// While decoding, choose anew every N tokens; 0 = never [default: 32]
     #[arg(long, value_name = "N")]
     pub reprobe_every: Option<usize>,
-    /// Of those tokens, N show what the dropped units would have done [default: 2]
+    /// Of those tokens, N show what the dropped units would have done [default: 4]
     #[arg(long, value_name = "N")]
     pub reprobe_tokens: Option<usize>,
     /// Kept channels are a multiple of this [default: 64]

@@ -197,7 +197,7 @@ pub struct PruneConfig {
 }
 
 fn default_reprobe_tokens() -> usize {
-    2
+    4
 }
 
 impl Default for PruneConfig {
@@ -211,7 +211,7 @@ impl Default for PruneConfig {
             probe_heads: None,
             phases: PrunePhases { prefill: false, decode: true },
             blocks: PruneBlocks::default(),
-            reprobe_every: 16,
+            reprobe_every: 32,
             reprobe_tokens: default_reprobe_tokens(),
             dense_layers: 3,
             tile: 64,
