@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
     ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
+    ("peers", &["model", "format", "gpu", "config", "error"]),
     ("tune", &["model", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),
     ("app", &["session", "chat", "protocol", "text", "config", "error"]),
