@@ -13,12 +13,11 @@
 mod device;
 mod layers;
 
-use self::layers::{Layer, Turns, linear, norm, values};
+use self::layers::{Layer, Turns, embedding, linear, norm};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{ModelFiles, TensorRole};
-use burn::module::Param;
 use burn::nn::{Embedding, Linear, RmsNorm};
 use burn::tensor::module::linear as product;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -58,8 +57,7 @@ impl BurnLlama {
         let device = device::open(gpu.info())?;
         guarded("load the model", || {
             let config = files.config.clone();
-            let embedding =
-                Embedding { weight: Param::from_tensor(values(files, TensorRole::TokenEmbedding, &device)?) };
+            let embedding = embedding(files, &device)?;
             let layers = (0..config.num_hidden_layers)
                 .map(|index| Layer::load(files, index, &device))
                 .collect::<Result<Vec<Layer>>>()?;
