@@ -13,7 +13,8 @@
 //! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
-//! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
+//! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `peers`, `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
 //! | [`session`] | an engine at work on a thread of its own; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
@@ -53,6 +54,8 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+#[cfg(feature = "burn")]
+pub mod peers;
 pub mod protocol;
 pub mod prune;
 pub mod session;

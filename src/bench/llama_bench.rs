@@ -1,10 +1,9 @@
 //! llama.cpp's own `llama-bench` on the same model file, run in the same rounds.
 
+use super::{Peer, PeerRecord, Setup};
 use crate::error::{Error, Result};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
 
 /// A `llama-bench` that runs, and what it runs.
 #[derive(Debug)]
@@ -14,20 +13,7 @@ pub struct LlamaBench {
     more: Vec<String>,
     threads: usize,
     knows_depth: bool,
-    backends: Mutex<Option<String>>,
-}
-
-/// What is told of it beside its figures.
-#[derive(Debug, Clone, Serialize)]
-pub struct PeerRecord {
-    /// The program.
-    pub path: String,
-    /// What it was given beside the lengths and the model.
-    pub options: Vec<String>,
-    /// What it says it ran on, such as "Vulkan" or "CPU".
-    pub backends: String,
-    /// Whether its answers ran behind the prompt's tokens, as ours do; else they start from an empty cache.
-    pub decodes_behind_the_prompt: bool,
+    backends: Option<String>,
 }
 
 /// What is read of one of its tests.
@@ -49,7 +35,7 @@ impl LlamaBench {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let more: Vec<String> = more.split_whitespace().map(str::to_string).collect();
         let (path, model) = (path.to_path_buf(), model.to_path_buf());
-        let mut peer = LlamaBench { path, model, more, threads, knows_depth: false, backends: Mutex::new(None) };
+        let mut peer = LlamaBench { path, model, more, threads, knows_depth: false, backends: None };
         let help = peer.output(&["--help".into()])?;
         let said = format!("{}{}", String::from_utf8_lossy(&help.stdout), String::from_utf8_lossy(&help.stderr));
         if !said.contains("n-prompt") {
@@ -62,39 +48,12 @@ impl LlamaBench {
         Ok(peer)
     }
 
-    /// Tokens a second of a prompt of so many tokens.
-    ///
-    /// # Errors
-    /// [`Error::Io`], and [`Error::Setting`] for a run that fails or prints something else.
-    pub fn prefill(&self, tokens: usize) -> Result<f64> {
-        self.test(tokens, 0, 0)
-    }
-
-    /// Tokens a second of an answer of so many tokens, behind `depth` others where the program knows how.
-    ///
-    /// # Errors
-    /// As [`LlamaBench::prefill`].
-    pub fn decode(&self, tokens: usize, depth: usize) -> Result<f64> {
-        self.test(0, tokens, if self.knows_depth { depth } else { 0 })
-    }
-
-    /// What is told of it, after it ran.
-    pub fn record(&self) -> PeerRecord {
-        let backends = self.backends.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        PeerRecord {
-            path: self.path.display().to_string(),
-            options: self.options(),
-            backends: backends.unwrap_or_default(),
-            decodes_behind_the_prompt: self.knows_depth,
-        }
-    }
-
     fn options(&self) -> Vec<String> {
         let fixed = ["-o", "json", "-r", "1", "-fa", "1", "-t"].map(str::to_string);
         fixed.into_iter().chain([self.threads.to_string()]).chain(self.more.iter().cloned()).collect()
     }
 
-    fn test(&self, prompt: usize, answer: usize, depth: usize) -> Result<f64> {
+    fn test(&mut self, prompt: usize, answer: usize, depth: usize) -> Result<f64> {
         let mut line = vec!["-m".into(), self.model.display().to_string()];
         for (option, value) in [("-p", prompt), ("-n", answer)] {
             line.extend([option.into(), value.to_string()]);
@@ -114,8 +73,7 @@ impl LlamaBench {
                 "{path} gave no speed for {prompt} tokens of a prompt and {answer} of an answer"
             )));
         };
-        let mut backends = self.backends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        backends.get_or_insert_with(|| test.backends.clone());
+        self.backends.get_or_insert_with(|| test.backends.clone());
         Ok(test.avg_ts)
     }
 
@@ -129,5 +87,30 @@ impl LlamaBench {
             return Err(Error::Setting(format!("{path} {} failed ({status}): {last}", line.join(" "))));
         }
         Ok(output)
+    }
+}
+
+impl Peer for LlamaBench {
+    fn name(&self) -> &'static str {
+        "llama-bench"
+    }
+
+    /// Fails with [`Error::Io`], and [`Error::Setting`] for a run that fails or prints something else. An answer runs behind the prompt
+    /// where the program knows how.
+    fn turn(&mut self, setup: Setup, _: &[u32], decode: usize) -> Result<[Option<f64>; 2]> {
+        let depth = if self.knows_depth { setup.prompt_tokens } else { 0 };
+        let prefill = self.test(setup.prompt_tokens, 0, 0)?;
+        let decode = (decode > 0).then(|| self.test(0, decode, depth)).transpose()?;
+        Ok([Some(prefill), decode])
+    }
+
+    fn record(&self) -> PeerRecord {
+        PeerRecord {
+            name: self.name(),
+            what: self.path.display().to_string(),
+            options: self.options(),
+            backends: self.backends.clone().unwrap_or_default(),
+            decodes_behind_the_prompt: self.knows_depth,
+        }
     }
 }

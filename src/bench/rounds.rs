@@ -1,14 +1,15 @@
 //! Prompt and answer, end to end: every configuration takes its turn in every round, so that a machine whose speed drifts
 //! treats them alike; every other round goes backwards, so that a steady drift cancels.
 
+use super::Peer;
 use super::contender::{Contender, Kept, Lap};
-use super::llama_bench::LlamaBench;
 use super::memory::{Memory, check_caches};
 use super::statistics::Spread;
 use crate::config::{ModelConfig, PruneConfig};
 use crate::engine::{Engine, check_rows};
 use crate::error::{Error, Result};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A length of prompt and a number of sequences at once.
@@ -68,8 +69,8 @@ pub struct Run {
     pub allowed_by_flops: f64,
     /// The same by bytes of weights.
     pub allowed_by_bytes: f64,
-    /// Speed against llama.cpp in the same round; `null` where it did not run.
-    pub to_llama_bench: Option<Spread>,
+    /// Speed against the other engines in the same round, by name; empty where none ran.
+    pub to_peers: BTreeMap<&'static str, Spread>,
     /// FLOPs that were computed, probes included.
     pub flops: f64,
     /// FLOPs that a dense run computes.
@@ -116,9 +117,11 @@ pub struct ChoiceCost {
     pub share_of_dense_flops: f64,
 }
 
-/// What llama.cpp's own benchmark gave in the same rounds.
+/// What another engine gave in the same rounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerRun {
+    /// Its name.
+    pub peer: &'static str,
     /// "prefill" or "decode".
     pub phase: &'static str,
     /// The lengths that it ran.
@@ -137,7 +140,7 @@ pub struct Measured {
     pub runs: Vec<Run>,
     /// Of every run that chose.
     pub choices: Vec<ChoiceCost>,
-    /// Where llama.cpp ran too.
+    /// Where other engines ran too.
     pub peers: Vec<PeerRun>,
     /// After the last round, when every configuration still had its caches.
     pub memory: Memory,
@@ -150,15 +153,15 @@ struct Table {
     setup: Setup,
     ids: Vec<Vec<u32>>,
     contenders: Vec<Contender>,
-    /// Tokens a second of llama.cpp, by phase and round.
-    peer: [Vec<f64>; 2],
+    /// Names of the other engines that run this setup, and their tokens a second by phase and round.
+    peers: Vec<(&'static str, [Vec<f64>; 2])>,
 }
 
 impl Wish {
     /// Turns of one round, at most: some settings leave nothing to prune.
-    pub fn turns(&self, with_peer: bool) -> usize {
-        let peers = if with_peer { self.setups.iter().filter(|setup| setup.batch == 1).count() } else { 0 };
-        self.setups.len() * (1 + 2 * self.pruned.len()) + peers
+    pub fn turns(&self, peers: usize) -> usize {
+        let alone = self.setups.iter().filter(|setup| setup.batch == 1).count();
+        self.setups.len() * (1 + 2 * self.pruned.len()) + peers * alone
     }
 
     /// Refuses what cannot run, before a model is loaded.
@@ -206,29 +209,29 @@ impl Wish {
 /// Runs the rounds; `progress` hears of every turn, and ends the measurement by an error.
 ///
 /// # Errors
-/// [`Error::DeviceLimit`] for caches that the memory cannot hold, those of [`crate::engine::Sequences`] and of the peer.
+/// [`Error::DeviceLimit`] for caches that the memory cannot hold, those of [`crate::engine::Sequences`] and of the peers.
 pub fn measure(
     engine: &Arc<Engine>,
     wish: &Wish,
-    peer: Option<&LlamaBench>,
+    peers: &mut [Box<dyn Peer>],
     progress: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Measured> {
     wish.check(engine.config())?;
     check_caches(engine.gpu(), wish.cache_bytes(engine.config()))?;
     let mut tables = Vec::new();
     for &setup in &wish.setups {
-        tables.push(Table::warm(engine, wish, setup, peer, progress)?);
+        tables.push(Table::warm(engine, wish, setup, peers, progress)?);
     }
     for round in 0..wish.rounds {
         let mut turns: Vec<(usize, usize)> = Vec::new();
         for (index, table) in tables.iter().enumerate() {
-            turns.extend((0..table.turns(peer)).map(|turn| (index, turn)));
+            turns.extend((0..table.turns()).map(|turn| (index, turn)));
         }
         if round % 2 == 1 {
             turns.reverse();
         }
         for (index, turn) in turns {
-            tables[index].turn(turn, peer, wish.decode_tokens)?;
+            tables[index].turn(turn, peers, wish.decode_tokens)?;
             progress()?;
         }
     }
@@ -247,7 +250,7 @@ impl Table {
         engine: &Arc<Engine>,
         wish: &Wish,
         setup: Setup,
-        peer: Option<&LlamaBench>,
+        peers: &mut [Box<dyn Peer>],
         progress: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Table> {
         let ids = wish.ids(setup, engine.config().vocab_size);
@@ -270,32 +273,31 @@ impl Table {
                 progress()?;
             }
         }
-        let mut table = Table { setup, ids, contenders, peer: Default::default() };
-        if table.turns(peer) > table.contenders.len() {
-            table.turn(table.contenders.len(), peer, wish.decode_tokens)?;
-            table.peer = Default::default();
+        // Other engines run one sequence.
+        let names = peers.iter().filter(|_| setup.batch == 1).map(|peer| (peer.name(), Default::default()));
+        let mut table = Table { setup, ids, contenders, peers: names.collect() };
+        for turn in table.contenders.len()..table.turns() {
+            table.turn(turn, peers, wish.decode_tokens)?;
             progress()?;
         }
+        table.peers.iter_mut().for_each(|(_, rates)| *rates = Default::default());
         Ok(table)
     }
 
-    /// Its contenders, and the peer where that can run the same.
-    fn turns(&self, peer: Option<&LlamaBench>) -> usize {
-        self.contenders.len() + usize::from(peer.is_some() && self.setup.batch == 1)
+    /// Its contenders, and the other engines where those can run the same.
+    fn turns(&self) -> usize {
+        self.contenders.len() + self.peers.len()
     }
 
-    fn turn(&mut self, turn: usize, peer: Option<&LlamaBench>, decode: usize) -> Result<()> {
-        match (self.contenders.get_mut(turn), peer) {
-            (Some(contender), _) => contender.round(&self.ids),
-            (None, Some(peer)) => {
-                self.peer[0].push(peer.prefill(self.setup.prompt_tokens)?);
-                if decode > 0 {
-                    self.peer[1].push(peer.decode(decode, self.setup.prompt_tokens)?);
-                }
-                Ok(())
-            }
-            (None, None) => Ok(()),
+    fn turn(&mut self, turn: usize, peers: &mut [Box<dyn Peer>], decode: usize) -> Result<()> {
+        if let Some(contender) = self.contenders.get_mut(turn) {
+            return contender.round(&self.ids);
         }
+        let index = turn - self.contenders.len();
+        let (Some(peer), Some((_, rates))) = (peers.get_mut(index), self.peers.get_mut(index)) else { return Ok(()) };
+        let found = peer.turn(self.setup, &self.ids[0], decode)?;
+        rates.iter_mut().zip(found).for_each(|(rates, found)| rates.extend(found));
+        Ok(())
     }
 
     fn tell(&self, decode: usize, model: &ModelConfig, measured: &mut Measured) {
@@ -308,11 +310,12 @@ impl Table {
             // Counted by nobody else: the head runs once a pass for every sequence.
             let head = 2.0 * (model.hidden_size * model.vocab_size * self.setup.batch * passes) as f64;
             let Some(dense) = self.contenders.first() else { continue };
-            let peer = &self.peer[index];
+            let peers: Vec<(&'static str, &[f64])> =
+                self.peers.iter().map(|(name, rates)| (*name, rates[index].as_slice())).collect();
             let ours = self.contenders.iter();
             measured.runs.extend(ours.filter_map(|contender| {
                 let laps = [&contender.laps[index], &dense.laps[index]];
-                self.run(phase, contender, laps, peer, (tokens, passes), head)
+                self.run(phase, contender, laps, &peers, (tokens, passes), head)
             }));
             for pair in self.contenders.windows(2) {
                 if let [chosen, given] = pair
@@ -322,11 +325,10 @@ impl Table {
                     measured.choices.extend(self.choice(phase, chosen, laps));
                 }
             }
-            measured.peers.extend(Spread::of(peer).map(|tokens_per_second| PeerRun {
-                phase,
-                setup: self.setup,
-                tokens_per_second,
-                tokens_per_second_by_round: peer.clone(),
+            measured.peers.extend(peers.iter().filter_map(|(peer, rates)| {
+                let (setup, tokens_per_second_by_round) = (self.setup, rates.to_vec());
+                let tokens_per_second = Spread::of(rates)?;
+                Some(PeerRun { peer, phase, setup, tokens_per_second, tokens_per_second_by_round })
             }));
         }
     }
@@ -336,7 +338,7 @@ impl Table {
         phase: &'static str,
         contender: &Contender,
         [laps, dense]: [&Vec<Lap>; 2],
-        peer: &[f64],
+        peers: &[(&'static str, &[f64])],
         (tokens, passes): (usize, usize),
         head: f64,
     ) -> Option<Run> {
@@ -360,7 +362,10 @@ impl Table {
             to_dense: Spread::ratio(&by_round, &rates(dense))?,
             allowed_by_flops: (flops.dense + head) / (computed + head),
             allowed_by_bytes: traffic.dense / traffic.read,
-            to_llama_bench: Spread::ratio(&by_round, peer),
+            to_peers: peers
+                .iter()
+                .filter_map(|(name, rates)| Some((*name, Spread::ratio(&by_round, rates)?)))
+                .collect(),
             tokens_per_second_by_round: by_round,
             flops: computed,
             flops_dense: flops.dense,

@@ -10,9 +10,9 @@ use super::output::{JsonOption, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
-use report::{BenchReport, LlamaBenchReport, LoadReport};
+use report::{BenchReport, LoadReport, PeerReport};
 use secateur::Error;
-use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Setup, Wish, measure, per_kernel, read_seconds};
+use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Peer, Setup, Wish, measure, per_kernel, read_seconds};
 use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
 use secateur::engine::Engine;
 use secateur::format::WeightFormat;
@@ -58,6 +58,10 @@ pub struct BenchArgs {
     /// More options for it, such as "-ngl 99 -dev Vulkan0"
     #[arg(long, value_name = "OPTIONS", requires = "llama_bench", default_value = "", allow_hyphen_values = true)]
     llama_bench_args: String,
+    /// Let a dense forward in burn, on burn-wgpu, take its turns on the same weights
+    #[cfg(feature = "burn")]
+    #[arg(long, conflicts_with = "shape")]
+    burn: bool,
     /// Seed of the made-up tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -76,18 +80,18 @@ struct Subject {
     format: String,
     bytes: u64,
     seconds_read: Option<f64>,
-    peer: Option<LlamaBench>,
+    peers: Vec<Box<dyn Peer>>,
 }
 
 /// Measures, prints the tables, writes the report.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let wish = wish(args)?;
     let json = args.json.open()?;
-    let subject = match &args.shape {
+    let mut subject = match &args.shape {
         Some(shape) => random(args, shape, &wish)?,
         None => opened(args, &wish)?,
     };
-    let engine = &subject.loaded.engine;
+    let engine = &subject.loaded.engine.clone();
     let after_load = Memory::now(engine.gpu());
     if args.batch.iter().any(|&batch| batch > 1) && wish.pruned.iter().any(|prune| prune.reprobe_every > 0) {
         note("masks are renewed for one sequence at a time: larger batches decode with the masks of their prompts");
@@ -95,7 +99,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let started = Instant::now();
     // Before and after, for a machine that is busy for a while looks slow for as long.
     let before = Ceilings::measure(engine.gpu())?;
-    let measured = rounds(&wish, &subject)?;
+    let measured = rounds(&wish, &mut subject)?;
     let ceilings = before.or_better(Ceilings::measure(engine.gpu())?);
     let kernels = match args.kernels {
         true => Some(kernels(args, &wish, engine, &ceilings)?),
@@ -105,7 +109,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let report = BenchReport {
         runs,
         choices,
-        llama_bench: subject.peer.as_ref().map(|peer| LlamaBenchReport { record: peer.record(), runs: peers }),
+        peers: subject
+            .peers
+            .iter()
+            .map(|peer| {
+                let runs = peers.iter().filter(|run| run.peer == peer.name()).cloned().collect();
+                PeerReport { record: peer.record(), runs }
+            })
+            .collect(),
         ceilings,
         kernels,
         load: LoadReport {
@@ -161,29 +172,43 @@ fn wish(args: &BenchArgs) -> Result<Wish> {
 fn opened(args: &BenchArgs, wish: &Wish) -> Result<Subject> {
     let opened = Opened::open(&args.model)?;
     wish.check(&opened.files.config)?;
-    let peer = match &args.llama_bench {
-        None => None,
-        Some(path) => Some(peer(args, path, &opened)?),
-    };
+    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+    if let Some(path) = &args.llama_bench {
+        peers.push(Box::new(llama_bench(args, path, &opened)?));
+    }
+    #[cfg(feature = "burn")]
+    if args.burn {
+        alone(args, "--burn")?;
+    }
     // Before the load, so that what a cold disk costs is the reading's.
     let seconds_read = Some(read_seconds(&opened.files));
     let loaded = opened.load(&args.model)?;
+    #[cfg(feature = "burn")]
+    if args.burn {
+        note("burn tunes its kernels in the first round, which takes minutes on a software adapter");
+        peers.push(Box::new(secateur::bench::Burn::load(&opened.files, loaded.engine.gpu())?));
+    }
     let (name, format, bytes) = (opened.name.clone(), opened.files.format_name(), opened.files.total_bytes());
-    Ok(Subject { loaded, name, format, bytes, seconds_read, peer })
+    Ok(Subject { loaded, name, format, bytes, seconds_read, peers })
 }
 
 /// llama.cpp beside us, where it can run the same.
-fn peer(args: &BenchArgs, path: &std::path::Path, opened: &Opened) -> Result<LlamaBench> {
+fn llama_bench(args: &BenchArgs, path: &std::path::Path, opened: &Opened) -> Result<LlamaBench> {
     let file = &opened.files.path;
     if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
         let what = format!("--llama-bench runs GGUF files, and {} is none", file.display());
         return Err(Error::Setting(what).into());
     }
-    if !args.batch.contains(&1) {
-        let what = "--llama-bench runs one sequence at a time: add 1 to --batch, or leave it out";
-        return Err(Error::Setting(what.into()).into());
-    }
+    alone(args, "--llama-bench")?;
     Ok(LlamaBench::open(path, file, &args.llama_bench_args)?)
+}
+
+/// Refuses batches of which no other engine runs one.
+fn alone(args: &BenchArgs, option: &str) -> Result<()> {
+    if args.batch.contains(&1) {
+        return Ok(());
+    }
+    Err(Error::Setting(format!("{option} runs one sequence at a time: add 1 to --batch, or leave it out")).into())
 }
 
 /// A known shape with random weights.
@@ -211,13 +236,13 @@ fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
     let loaded = Loaded { engine: engine?, seconds: started.elapsed().as_secs_f64() };
     let bytes = ModelWeights::random_bytes(&config, format);
     let format = format!("random {}", format.name());
-    Ok(Subject { loaded, name: shape.into(), format, bytes, seconds_read: None, peer: None })
+    Ok(Subject { loaded, name: shape.into(), format, bytes, seconds_read: None, peers: Vec::new() })
 }
 
-fn rounds(wish: &Wish, subject: &Subject) -> Result<Measured> {
-    let turns = wish.turns(subject.peer.is_some()) * (wish.rounds + 1);
+fn rounds(wish: &Wish, subject: &mut Subject) -> Result<Measured> {
+    let turns = wish.turns(subject.peers.len()) * (wish.rounds + 1);
     let bar = bar("measuring", turns as u64, Unit::Steps);
-    let measured = measure(&subject.loaded.engine, wish, subject.peer.as_ref(), &mut || {
+    let measured = measure(&subject.loaded.engine, wish, &mut subject.peers, &mut || {
         bar.inc(1);
         Ok(())
     });

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use eframe::egui::ViewportBuilder;
-use eframe::egui_wgpu::SurfaceConfig;
+use eframe::egui_wgpu::{SurfaceConfig, WgpuSetup};
 use secateur::Error;
 use secateur::app::state::Preferences;
 use secateur::app::{App, Setup, icon, system_clock};
@@ -60,6 +60,10 @@ pub fn run(args: WindowArgs) -> Result<()> {
     };
     // The newest answer on the screen matters more than frames in a row.
     options.wgpu_options.surface = SurfaceConfig::LOW_LATENCY;
+    // burn compiles OpenGL in as well, which nothing here is tested on.
+    if let WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
+        setup.instance_descriptor.backends.remove(eframe::wgpu::Backends::GL);
+    }
     let begin = move |creation: &eframe::CreationContext<'_>| {
         let context = creation.egui_ctx.clone();
         let engine = Handle::start(move || context.request_repaint())?;

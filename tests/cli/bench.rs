@@ -54,7 +54,7 @@ fn both_phases_of_every_configuration() {
             (run["tokens_per_second"].as_f64().unwrap(), run["tokens_per_second_min"].as_f64().unwrap());
         assert!(min > 0.0 && (median - (rates[0] + rates[1]) / 2.0).abs() < 1e-9 * median, "{run}");
         is_spread(&run["to_dense"]);
-        assert!(run["to_llama_bench"].is_null() && run["dispatches_per_pass"].as_f64() > Some(20.0), "{run}");
+        assert!(run["to_peers"]["llama-bench"].is_null() && run["dispatches_per_pass"].as_f64() > Some(20.0), "{run}");
         let dense = run["kept"] == "all";
         assert_eq!(run["to_dense"]["median"] == 1.0 && run["flops"] == run["flops_dense"], dense, "{run}");
         // Whoever is given the units computes no probe, and is allowed more.
@@ -82,7 +82,7 @@ fn both_phases_of_every_configuration() {
     assert!(load["seconds_load"].as_f64() > Some(0.0) && load["seconds_read"].as_f64() >= Some(0.0), "{load}");
     #[cfg(target_os = "linux")]
     assert!(load["measured"]["peak_resident_bytes"].as_u64() > Some(1 << 20), "{load}");
-    assert!(out["kernels"].is_null() && out["llama_bench"].is_null());
+    assert!(out["kernels"].is_null() && out["peers"].as_array().unwrap().is_empty());
     for word in [out["adapter"].as_str().unwrap(), "chosen", "given", "of the dense time", "GFLOP/s", "dispatches"] {
         assert!(ended.stdout.contains(word), "no `{word}` in {}", ended.stdout);
     }
@@ -258,7 +258,7 @@ echo "[{\"build_commit\": \"x\", \"backends\": \"FAKE\", \"n_prompt\": $p, \"n_g
         assert_eq!(calls.iter().filter(|call| of(call, &["-p 8 -n 0"])).count(), 3, "{calls:?}");
         assert_eq!(calls.iter().filter(|call| of(call, &["-p 0 -n 3 -d 8"])).count(), 3, "{calls:?}");
 
-        let peer = &out["llama_bench"];
+        let peer = &out["peers"][0];
         assert_eq!(
             (peer["backends"].as_str(), peer["decodes_behind_the_prompt"].as_bool()),
             (Some("FAKE"), Some(true))
@@ -273,11 +273,11 @@ echo "[{\"build_commit\": \"x\", \"backends\": \"FAKE\", \"n_prompt\": $p, \"n_g
         for run in out["runs"].as_array().unwrap() {
             let theirs = if run["phase"] == "prefill" { 200.5 } else { 100.25 };
             if run["batch"] == 2 {
-                assert!(run["to_llama_bench"].is_null());
+                assert!(run["to_peers"]["llama-bench"].is_null());
                 continue;
             }
-            is_spread(&run["to_llama_bench"]);
-            let ratio = run["to_llama_bench"]["median"].as_f64().unwrap();
+            is_spread(&run["to_peers"]["llama-bench"]);
+            let ratio = run["to_peers"]["llama-bench"]["median"].as_f64().unwrap();
             let ours = run["tokens_per_second"].as_f64().unwrap();
             assert!((ratio - ours / theirs).abs() < 1e-9 * ratio, "{run}");
         }
@@ -290,7 +290,7 @@ echo "[{\"build_commit\": \"x\", \"backends\": \"FAKE\", \"n_prompt\": $p, \"n_g
         let fake = program(&bench, "old", &FAKE.replace("-d, --n-depth <n>", ""));
         let line = [&LINE[..], &["--dense-layers", "0", "--llama-bench", text(&fake), "--json", "out.json"]].concat();
         let ended = bench.tiny(&line).ok();
-        assert_eq!(bench.json("out.json")["llama_bench"]["decodes_behind_the_prompt"], false);
+        assert_eq!(bench.json("out.json")["peers"][0]["decodes_behind_the_prompt"], false);
         assert!(ended.stdout.contains("empty cache"), "{}", ended.stdout);
         assert!(!fs::read_to_string(bench.path("calls")).unwrap().contains("-d "));
     }

@@ -13,8 +13,8 @@ pub struct BenchReport {
     pub runs: Vec<Run>,
     /// What probe and choice cost.
     pub choices: Vec<ChoiceCost>,
-    /// llama.cpp's own benchmark in the same rounds.
-    pub llama_bench: Option<LlamaBenchReport>,
+    /// Other engines in the same rounds.
+    pub peers: Vec<PeerReport>,
     /// What the device can do at most.
     pub ceilings: Ceilings,
     /// Every kernel alone, with `--kernels`.
@@ -48,9 +48,9 @@ pub struct BenchReport {
     pub version: &'static str,
 }
 
-/// The peer, and what it gave.
+/// Another engine, and what it gave.
 #[derive(Serialize)]
-pub struct LlamaBenchReport {
+pub struct PeerReport {
     /// What ran.
     #[serde(flatten)]
     pub record: PeerRecord,

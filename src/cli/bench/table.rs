@@ -1,6 +1,6 @@
 //! The tables of `secateur bench`, for people.
 
-use super::report::BenchReport;
+use super::report::{BenchReport, PeerReport};
 use crate::cli::answer::removed;
 use crate::cli::output::bytes;
 use secateur::bench::per_kernel::{KernelRow, Stage};
@@ -90,13 +90,14 @@ fn choices(report: &BenchReport) -> String {
 }
 
 fn peers(report: &BenchReport) -> String {
-    let Some(peer) = &report.llama_bench else { return String::new() };
-    let mut text =
-        format!("\nllama.cpp's llama-bench on {}: {}\n", peer.record.backends, peer.record.options.join(" "));
-    if !peer.record.decodes_behind_the_prompt {
-        text.push_str(
-            "this llama-bench knows no --n-depth: its answers start from an empty cache, ours behind the prompt\n",
-        );
+    report.peers.iter().map(|peer| one_peer(report, peer)).collect()
+}
+
+fn one_peer(report: &BenchReport, peer: &PeerReport) -> String {
+    let record = &peer.record;
+    let mut text = format!("\n{}, {} on {}: {}\n", record.name, record.what, record.backends, record.options.join(" "));
+    if !record.decodes_behind_the_prompt {
+        text.push_str("it knows no --n-depth: its answers start from an empty cache, ours behind the prompt\n");
     }
     text.push_str("phase    prompt  tokens/s  ours to theirs\n");
     for theirs in &peer.runs {
@@ -105,7 +106,7 @@ fn peers(report: &BenchReport) -> String {
         text.push_str(&format!("{phase:<8} {prompt:>6} {median:>9.2}  ({min:.2} to {max:.2})\n"));
         let ours = |run: &&Run| run.phase == phase && run.setup == theirs.setup;
         for run in report.runs.iter().filter(ours) {
-            let Some(ratio) = run.to_llama_bench else { continue };
+            let Some(&ratio) = run.to_peers.get(record.name) else { continue };
             let what = format!("{} {} {}", run.method.name(), run.ratio, kept(run.kept));
             text.push_str(&format!("{:>25}  {} {what}\n", "", spread(ratio)));
         }

@@ -1,0 +1,190 @@
+//! One transformer layer in burn, and how its weights come out of the files.
+
+use super::KeyValues;
+use crate::config::{ModelConfig, RopeLayout};
+use crate::error::{Error, Result};
+use crate::format::WeightFormat;
+use crate::model::{LayerTensor, ModelFiles, TensorRole, TensorView};
+use burn::module::Param;
+use burn::nn::{Embedding, Linear, RmsNorm};
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+/// The weights of one layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
+pub(super) struct Layer {
+    attention_norm: RmsNorm, // [H]
+    q: Linear,               // [H, A*d]
+    k: Linear,               // [H, K*d]
+    v: Linear,               // [H, K*d]
+    o: Linear,               // [A*d, H]
+    mlp_norm: RmsNorm,       // [H]
+    gate: Linear,            // [H, C]
+    up: Linear,              // [H, C]
+    down: Linear,            // [C, H]
+}
+
+impl Layer {
+    /// Uploads the layer with this index.
+    ///
+    /// # Errors
+    /// Those of [`linear`].
+    pub(super) fn load(files: &ModelFiles, index: usize, device: &Device) -> Result<Layer> {
+        let linear = |tensor| linear(files, TensorRole::Layer(index, tensor), device);
+        let norm = |tensor| norm(files, TensorRole::Layer(index, tensor), device);
+        Ok(Layer {
+            attention_norm: norm(LayerTensor::AttentionNorm)?,
+            q: linear(LayerTensor::Q)?,
+            k: linear(LayerTensor::K)?,
+            v: linear(LayerTensor::V)?,
+            o: linear(LayerTensor::O)?,
+            mlp_norm: norm(LayerTensor::MlpNorm)?,
+            gate: linear(LayerTensor::Gate)?,
+            up: linear(LayerTensor::Up)?,
+            down: linear(LayerTensor::Down)?,
+        })
+    }
+
+    /// The residual stream after this layer, from the one before it: `[T, H]` both. `hidden [T, slots]` is true where a
+    /// token must not look.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        config: &ModelConfig,
+        turns: &Turns,
+        hidden: Option<Tensor<2, Bool>>,
+        cache: &mut Option<KeyValues>,
+    ) -> Tensor<2> {
+        let mixed = self.attention(self.attention_norm.forward(x.clone()), config, turns, hidden, cache);
+        let x = x + self.o.forward(mixed);
+        let normed = self.mlp_norm.forward(x.clone());
+        let active = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
+        x + self.down.forward(active)
+    }
+
+    /// What the heads mix out of `normed [T, H]` and the cache: `[T, A*d]`.
+    fn attention(
+        &self,
+        normed: Tensor<2>,
+        config: &ModelConfig,
+        turns: &Turns,
+        hidden: Option<Tensor<2, Bool>>,
+        cache: &mut Option<KeyValues>,
+    ) -> Tensor<2> {
+        let [tokens, _] = normed.dims();
+        let (kv_heads, group, d) = (config.num_key_value_heads, config.group_size(), config.head_dim);
+        let by_head = |x: Tensor<2>, heads| x.reshape([tokens, heads, d]).swap_dims(0, 1);
+        let q = turns.apply(by_head(self.q.forward(normed.clone()), kv_heads * group));
+        let k = turns.apply(by_head(self.k.forward(normed.clone()), kv_heads));
+        let v = by_head(self.v.forward(normed), kv_heads);
+        let [k, v] = match cache.take() {
+            Some([past_k, past_v]) => [Tensor::cat(vec![past_k, k], 1), Tensor::cat(vec![past_v, v], 1)],
+            None => [k, v],
+        };
+        *cache = Some([k.clone(), v.clone()]);
+        let [_, slots, _] = k.dims();
+        // The query heads of a group are rows of one product, so that keys and values need not be repeated for each.
+        let q = q.reshape([kv_heads, group * tokens, d]) / (d as f32).sqrt();
+        let mut scores = q.matmul(k.swap_dims(1, 2));
+        if let Some(hidden) = hidden {
+            let shape = [kv_heads, group, tokens, slots];
+            let hidden = hidden.reshape([1, 1, tokens, slots]).expand(shape);
+            let open = scores.reshape(shape).mask_fill(hidden, f32::NEG_INFINITY);
+            scores = open.reshape([kv_heads, group * tokens, slots]);
+        }
+        let mixed = softmax(scores, 2).matmul(v);
+        mixed.reshape([kv_heads * group, tokens, d]).swap_dims(0, 1).reshape([tokens, kv_heads * group * d])
+    }
+}
+
+/// Rotary position embedding for the positions of one pass.
+pub(super) struct Turns {
+    cos: Tensor<4>, // like a head of T tokens whose elements are cut into pairs, with 1 in place of the two
+    sin: Tensor<4>,
+    layout: RopeLayout,
+}
+
+impl Turns {
+    /// For `tokens` positions from `start` on; `frequencies` in radians per position.
+    pub(super) fn new(
+        config: &ModelConfig,
+        frequencies: &[f32],
+        (start, tokens): (usize, usize),
+        device: &Device,
+    ) -> Turns {
+        let (layout, half) = (config.rope_layout, frequencies.len());
+        let shape = match layout {
+            RopeLayout::Adjacent => [1, tokens, half, 1],
+            RopeLayout::Halves => [1, tokens, 1, half],
+        };
+        let table = |of: fn(f64) -> f64| {
+            let angles = (start..start + tokens)
+                .flat_map(|position| frequencies.iter().map(move |&frequency| position as f64 * f64::from(frequency)));
+            let values: Vec<f32> = angles.map(|angle| of(angle) as f32).collect();
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        Turns { cos: table(f64::cos), sin: table(f64::sin), layout }
+    }
+
+    /// `x [heads, T, d]`, turned.
+    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let [heads, tokens, d] = x.dims();
+        let (pairs, axis) = match self.layout {
+            RopeLayout::Adjacent => ([heads, tokens, d / 2, 2], 3),
+            RopeLayout::Halves => ([heads, tokens, 2, d / 2], 2),
+        };
+        let x = x.reshape(pairs);
+        let (a, b) = (x.clone().narrow(axis, 0, 1), x.narrow(axis, 1, 1));
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        let turned = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), a * sin + b * cos];
+        Tensor::cat(turned, axis).reshape([heads, tokens, d])
+    }
+}
+
+/// A projection, `[in, out]` as burn lays it out: the files hold rows of the transpose. (A transposed view of those rows
+/// needs no copy, but burn decodes a third slower with it on a software adapter.)
+///
+/// # Errors
+/// Those of [`values`].
+pub(super) fn linear(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<Linear> {
+    let (values, [rows, cols]) = values(files, role)?;
+    let transposed: Vec<f32> = (0..cols).flat_map(|col| values[col..].iter().step_by(cols).copied()).collect();
+    let weight = Tensor::from_data(TensorData::new(transposed, [cols, rows]), device);
+    Ok(Linear { weight: Param::from_tensor(weight), bias: None })
+}
+
+/// The scale of a norm.
+///
+/// # Errors
+/// Those of [`values`].
+pub(super) fn norm(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<RmsNorm> {
+    let (values, [_, cols]) = values(files, role)?;
+    let gamma = Param::from_tensor(Tensor::from_data(TensorData::new(values, [cols]), device));
+    Ok(RmsNorm { gamma, epsilon: f64::from(files.config.rms_norm_eps) })
+}
+
+/// The rows of the tokens, `[vocab, H]`.
+///
+/// # Errors
+/// Those of [`values`].
+pub(super) fn embedding(files: &ModelFiles, device: &Device) -> Result<Embedding> {
+    let (values, shape) = values(files, TensorRole::TokenEmbedding)?;
+    Ok(Embedding { weight: Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device)) })
+}
+
+/// A tensor decoded to f32, and its rows and columns in the file.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a type that cannot be decoded, [`Error::TensorNotFinite`] for damaged values, and those of
+/// [`ModelFiles::tensor`].
+fn values(files: &ModelFiles, role: TensorRole) -> Result<(Vec<f32>, [usize; 2])> {
+    let TensorView { name, kind, rows, cols, bytes } = files.tensor(role)?;
+    let format = WeightFormat::by_name(kind.name()).ok_or_else(|| Error::Unsupported {
+        what: "tensor type",
+        name: format!("{kind} of `{name}`"),
+        supported: WeightFormat::ALL.map(WeightFormat::name).join(", "),
+    })?;
+    if let Some((index, value)) = format.first_not_finite(bytes) {
+        return Err(Error::TensorNotFinite { name: name.to_string(), index, value });
+    }
+    Ok((format.dequantise(bytes), [rows, cols]))
+}

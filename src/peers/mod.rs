@@ -1,0 +1,8 @@
+//! Other programs' ways of running the same weights, to measure against.
+//!
+//! Invariant: a peer computes what `engine` computes for a dense model, on the adapter that `engine` runs on, and shares
+//! no code with its kernels: only files and settings.
+
+mod burn;
+
+pub use self::burn::BurnLlama;
