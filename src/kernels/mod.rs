@@ -19,6 +19,7 @@ pub mod probe_statistic;
 pub mod qkv_list;
 pub mod rms_norm;
 pub mod rope_append;
+pub mod sample;
 pub mod sample_importance;
 pub mod score;
 pub mod token_importance;
@@ -236,6 +237,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&qkv_list::KERNEL, qkv_list::variants()),
         (&rms_norm::KERNEL, plain()),
         (&rope_append::KERNEL, plain()),
+        (&sample::KERNEL, sample::variants()),
         (&sample_importance::KERNEL, plain()),
         (&score::KERNEL, plain()),
         (&token_importance::KERNEL, plain()),

@@ -11,6 +11,7 @@ mod harness;
 mod history;
 mod matmul;
 mod probe;
+mod sampling;
 
 use harness::{Device, Manner};
 use secateur::gpu::{Gpu, GpuOptions, Tier};
@@ -66,6 +67,7 @@ sweeps! {
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;
+    sampling: sample;
 }
 
 #[test]
