@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "forward/drawing.rs"]
+mod drawing;
 #[path = "forward/limits.rs"]
 mod limits;
 #[path = "forward/random.rs"]

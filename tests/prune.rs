@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "prune/ahead.rs"]
+mod ahead;
 #[path = "prune/calibration.rs"]
 mod calibration;
 #[path = "prune/chat.rs"]

@@ -1,7 +1,9 @@
-//! Drawing the next token from logits. Order: repetition penalty, temperature, top-k, top-p, min-p, draw.
+//! Drawing the next token from logits: the settings, the seed's stream of numbers, the recent tokens. The draw itself is the
+//! op [`crate::kernels::sample`], on the device ([`super::Sequences::draw`]) or its twin here.
 
 use crate::config::SamplingConfig;
 use crate::error::{Error, Result};
+use crate::kernels::sample::{self, Draw, Filters, NOT_A_NUMBER};
 use std::collections::VecDeque;
 
 /// Draws tokens by one set of settings; the same seed and logits give the same tokens.
@@ -34,64 +36,31 @@ impl Sampler {
     /// # Errors
     /// [`Error::Device`] when a logit is NaN: the model or the driver computed nonsense.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        if let Some(index) = logits.iter().position(|logit| logit.is_nan()) {
-            return Err(Error::Device(format!("the logit of token {index} is not a number")));
-        }
-        let mut scores: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-        self.penalise(&mut scores);
-        if self.config.temperature == 0.0 {
-            return Ok(greedy(&scores));
-        }
-        // Likeliest first; equal logits by id, so that a seed means the same on every machine.
-        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        let keep = match self.config.top_k {
-            0 => scores.len(),
-            k => k.min(scores.len()),
-        };
-        if keep < scores.len() {
-            scores.select_nth_unstable_by(keep - 1, order);
-            scores.truncate(keep);
-        }
-        scores.sort_unstable_by(order);
-        let top = scores.first().map_or(0.0, |best| best.1);
-        let mut weights: Vec<f64> =
-            scores.iter().map(|(_, logit)| f64::from((logit - top) / self.config.temperature).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut reached = 0.0;
-        let mut count = 0;
-        for weight in &weights {
-            // The likeliest always stays; min_p compares with it (its weight is 1).
-            let enough = reached >= f64::from(self.config.top_p) * total;
-            if count > 0 && (enough || *weight < f64::from(self.config.min_p)) {
-                break;
-            }
-            reached += weight;
-            count += 1;
-        }
-        weights.truncate(count);
-        let mut left = self.uniform() * reached;
-        for (weight, (token, _)) in weights.iter().zip(&scores) {
-            left -= weight;
-            if left < 0.0 {
-                return Ok(*token);
-            }
-        }
-        Ok(scores.get(count.saturating_sub(1)).map_or(0, |last| last.0))
+        let draw = self.draw(logits.len());
+        token(sample::twin(logits, self.filters(), &draw))
     }
 
-    fn penalise(&self, scores: &mut [(u32, f32)]) {
-        let penalty = self.config.repetition_penalty;
-        if penalty == 1.0 {
-            return;
+    /// The settings of every draw.
+    pub(super) fn filters(&self) -> Filters {
+        Filters {
+            temperature: self.config.temperature,
+            top_k: self.config.top_k,
+            top_p: self.config.top_p,
+            min_p: self.config.min_p,
+            penalty: self.config.repetition_penalty,
         }
-        let mut seen: Vec<u32> = self.recent.iter().copied().collect();
-        seen.sort_unstable();
-        seen.dedup();
-        for token in seen {
-            if let Some((_, logit)) = scores.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-            }
+    }
+
+    /// What the next draw from a vocabulary of so many tokens needs besides; uses up a number of the stream.
+    pub(super) fn draw(&mut self, vocab: usize) -> Draw {
+        let mut penalised: Vec<u32> = Vec::new();
+        if self.config.repetition_penalty != 1.0 {
+            penalised.extend(self.recent.iter().filter(|&&token| (token as usize) < vocab));
+            penalised.sort_unstable();
+            penalised.dedup();
         }
+        let uniform = if self.config.temperature == 0.0 { 0.0 } else { self.uniform() };
+        Draw { uniform, penalised }
     }
 
     /// A number in [0, 1): SplitMix64, written out so that a seed outlives any library's version.
@@ -104,12 +73,16 @@ impl Sampler {
     }
 }
 
-/// The likeliest token; of equals the lowest id.
-fn greedy(scores: &[(u32, f32)]) -> u32 {
-    scores
-        .iter()
-        .fold((0, f32::NEG_INFINITY), |best, &(token, logit)| if logit > best.1 { (token, logit) } else { best })
-        .0
+/// The token of a draw.
+///
+/// # Errors
+/// [`Error::Device`] where a logit was NaN.
+pub(super) fn token(drawn: u32) -> Result<u32> {
+    if drawn & NOT_A_NUMBER != 0 {
+        let index = drawn & !NOT_A_NUMBER;
+        return Err(Error::Device(format!("the logit of token {index} is not a number")));
+    }
+    Ok(drawn)
 }
 
 #[cfg(test)]

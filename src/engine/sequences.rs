@@ -4,6 +4,8 @@
 //! query can see it. The cache stays whole: keys and values of every kv head are computed, whatever a mask drops, so that
 //! a later mask never meets a hole.
 
+mod decode;
+
 use super::forward::{Pass, forward};
 use super::options::{SequenceOptions, Watched, check_settings};
 use super::traffic::Traffic;
@@ -14,9 +16,10 @@ use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
 use crate::prune::{
-    Dense, Fixed, Flops, Frozen, Half, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running,
-    Selector, Watching, Window, statics,
+    Dense, Fixed, Flops, Half, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running, Watching,
+    Window, statics,
 };
+use decode::Drawing;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -54,6 +57,7 @@ pub struct Sequences {
     traffic: Traffic,
     live: bool,
     readings: VecDeque<(Watched, Reading)>,
+    drawing: Drawing,
 }
 
 /// Buffers of a decoding step.
@@ -147,6 +151,7 @@ impl Sequences {
             live,
             readings: VecDeque::new(),
             wished: None,
+            drawing: Drawing::new(gpu, samples)?,
             engine: engine.clone(),
         })
     }
@@ -255,6 +260,7 @@ impl Sequences {
 
     /// Cuts a sequence back to its first `tokens` tokens, so that it can go on from there. Running sums keep what they saw.
     pub fn truncate(&mut self, sample: usize, tokens: usize) {
+        self.drawing.forget();
         let gone = self.lengths[sample].saturating_sub(tokens);
         self.lengths[sample] -= gone;
         // The window holds states of the last tokens.
@@ -266,6 +272,7 @@ impl Sequences {
     /// # Errors
     /// Those of [`crate::gpu::Gpu::buffer`].
     pub fn clear(&mut self) -> Result<()> {
+        self.drawing.forget();
         self.lengths.fill(0);
         self.rewind();
         (self.summed, self.chosen, self.choices) = ([0; 2], false, 0);
@@ -297,27 +304,28 @@ impl Sequences {
         } else {
             self.prefill_pass(prompts, true)?;
         }
-        self.end_prompts()
+        self.end_prompts()?;
+        self.logits()
     }
 
     /// The next pass of [`Sequences::prefill`] for one sequence while somebody waits: of `prompt`, `done` tokens have run.
-    /// Returns how many have run now, and the logits after the last. Passes are short where that changes nothing; between
-    /// them the prompt can be given up.
+    /// Returns how many have run now; the logits after the last stay on the device, for [`Sequences::draw`] or
+    /// [`Sequences::logits`]. Passes are short where that changes nothing; between them the prompt can be given up.
     ///
     /// # Errors
     /// As [`Sequences::prefill`].
-    pub fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<(usize, Option<Vec<f32>>)> {
+    pub fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<usize> {
         if done == 0 {
             self.begin_prompts(&[prompt])?;
         }
         let probed = self.prune.phases.prefill && self.plan.prunes();
         let end = prompt.len().min(done + if probed { CHUNK } else { HEARD_CHUNK });
         self.prefill_pass(&[prompt[done..end].to_vec()], end == prompt.len())?;
-        if end < prompt.len() {
-            self.engine.gpu().wait()?;
-            return Ok((end, None));
+        if end == prompt.len() {
+            self.end_prompts()?;
         }
-        Ok((end, self.end_prompts()?.pop()))
+        self.engine.gpu().wait()?;
+        Ok(end)
     }
 
     fn begin_prompts(&mut self, prompts: &[&[u32]]) -> Result<()> {
@@ -335,6 +343,7 @@ impl Sequences {
                 return Err(Error::PromptTooLong { prompt_tokens, context: self.context, trained });
             }
         }
+        self.drawing.forget();
         // A probed prompt starts its sums anew; a dense one adds to them.
         let coming = self.wished.as_ref().unwrap_or(&self.prune);
         if coming.phases.prefill && Plan::new(self.engine.config(), coming).prunes() {
@@ -345,11 +354,12 @@ impl Sequences {
         self.adopt()
     }
 
-    fn end_prompts(&mut self) -> Result<Vec<Vec<f32>>> {
+    fn end_prompts(&mut self) -> Result<()> {
         if !(self.prune.phases.prefill && self.plan.prunes()) {
             self.choose_from_sums(false)?;
         }
-        self.read_logits()
+        self.drawing.ready = true;
+        Ok(())
     }
 
     fn prefill_pass(&mut self, prompts: &[Vec<u32>], last: bool) -> Result<()> {
@@ -437,73 +447,18 @@ impl Sequences {
         Ok(())
     }
 
-    /// Appends one token to every sequence and returns the logits after it: `[sample][vocab]`.
-    ///
-    /// # Errors
-    /// [`Error::PromptTooLong`] when the cache is full, [`Error::Device`].
-    pub fn step(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
-        let engine = self.engine.clone();
-        let (gpu, config) = (engine.gpu(), engine.config());
-        engine.check_ids(tokens)?;
-        if tokens.len() != self.lengths.len() {
-            return Err(Error::Setting(format!("{} tokens for {} sequences", tokens.len(), self.lengths.len())));
-        }
-        if let Some(&full) = self.lengths.iter().find(|&&length| length >= self.context) {
-            let trained = config.max_position_embeddings;
-            return Err(Error::PromptTooLong { prompt_tokens: full + 1, context: self.context, trained });
-        }
-        self.renew_if_due()?;
-        let places: Vec<[u32; 2]> = self.lengths.iter().map(|&length| [length as u32; 2]).collect();
-        gpu.write(&self.step.ids, 0, tokens)?;
-        gpu.write(&self.step.places, 0, &places)?;
-        let (row, next) = (self.prune.reprobe_rows(self.unseen), self.prune.reprobe_rows(self.unseen + 1));
-        self.step.work.row = (next > row).then_some(row as u32);
-        if let (Some(window), Some(row)) = (&self.step.work.window, self.step.work.row) {
-            gpu.write(&window.places, u64::from(row) * 8, &places)?;
-        }
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
-        let pass = Pass {
-            ids: &self.step.ids,
-            places: &self.step.places,
-            lengths: &self.step.lengths,
-            samples: tokens.len(),
-            length: 1,
-            caches: &caches,
-            keeps_cache: true,
-            turns: engine.model.rope(&self.turns),
-        };
-        let mut rec = gpu.record();
-        let pruned = (self.chosen || self.fixed.is_some()) && (self.live || self.prune.phases.decode);
-        let compensation = self.judges.later.compensation().map(|compensation| &**compensation);
-        let mut frozen = Frozen { masks: &self.masks, compensation };
-        let selector: &mut dyn Selector = match &mut self.fixed {
-            Some(fixed) if pruned => fixed,
-            None if pruned => &mut frozen,
-            _ => &mut Dense,
-        };
-        forward(&mut rec, &engine.model, &self.step.work, &pass, selector)?;
-        let plan = if pruned && self.prune.phases.decode { &self.plan } else { &self.dense };
-        self.traffic.add(&engine.model, plan);
-        for length in &mut self.lengths {
-            *length += 1;
-            self.flops.add(config, plan, 1.0, *length as f64);
-        }
-        // Before the first choice no renewal wants these states.
-        self.unseen += usize::from(pruned);
-        let rows: Vec<usize> = (0..tokens.len()).collect();
-        self.record_head(&mut rec, &self.step.work.residual, &self.step.work.norms, &rows)?;
-        rec.submit()?;
-        self.read_logits()
-    }
-
     /// When the window is full: brings the sums up to date and chooses masks anew.
     fn renew_if_due(&mut self) -> Result<()> {
-        if self.step.work.window.is_none() || self.unseen < self.prune.reprobe_every {
+        if !self.renewal_is_due() {
             return Ok(());
         }
         self.absorb_window()?;
         self.adopt()?;
         self.choose_from_sums(true)
+    }
+
+    fn renewal_is_due(&self) -> bool {
+        self.step.work.window.is_some() && self.unseen >= self.prune.reprobe_every
     }
 
     /// Adds the tokens in the window to the running sums, every unit of them, and empties it.
@@ -569,12 +524,6 @@ impl Sequences {
             rms_norm::record(rec, x, None, &model.output_norm, y, norms, (1, config.hidden_size, config.rms_norm_eps))?;
         }
         matmul_rows::record(rec, (&self.step.last).into(), model.head(), None, (&self.step.logits).into(), rows.len())
-    }
-
-    fn read_logits(&self) -> Result<Vec<Vec<f32>>> {
-        let vocab = self.engine.config().vocab_size;
-        let flat: Vec<f32> = self.engine.gpu().read(&self.step.logits, self.lengths.len() * vocab)?;
-        Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
     }
 }
 

@@ -148,14 +148,27 @@ impl Gpu {
             encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, at, *len as u64 * 4);
             at += *len as u64 * 4;
         }
-        self.queue.submit([encoder.finish()]);
+        let submission = self.queue.submit([encoder.finish()]);
         let (sender, mapped) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only when nobody wants the values any more.
             let _ = sender.send(result);
         });
         self.check()?;
-        Ok(Pending { staging, lengths, mapped })
+        Ok(Pending { staging, lengths, mapped, submission })
+    }
+
+    /// The values of a read-back: waits for them, and for nothing that was submitted after it.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn finish(&self, pending: &Pending) -> Result<Vec<Vec<u32>>> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(pending.submission.clone()), timeout: None };
+        self.device.poll(wait).map_err(|error| Error::Device(error.to_string()))?;
+        self.check()?;
+        // Another thread that polls may be the one that tells.
+        let result = pending.mapped.recv().map_err(|_| Error::Device("a read-back was dropped".into()))?;
+        pending.values(result)
     }
 
     fn staging(&self, bytes: u64) -> wgpu::Buffer {
@@ -206,6 +219,8 @@ pub struct Pending {
     /// Values of every part.
     lengths: Vec<usize>,
     mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    /// What has the values once it is done.
+    submission: wgpu::SubmissionIndex,
 }
 
 impl Pending {
@@ -216,10 +231,14 @@ impl Pending {
     /// [`Error::Device`] when the device fails.
     pub fn take(&self) -> Result<Option<Vec<Vec<u32>>>> {
         match self.mapped.try_recv() {
-            Err(TryRecvError::Empty) => return Ok(None),
-            Err(TryRecvError::Disconnected) => return Err(Error::Device("a read-back was dropped".into())),
-            Ok(result) => result.map_err(|error| Error::Device(format!("a read-back failed: {error}")))?,
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Error::Device("a read-back was dropped".into())),
+            Ok(result) => self.values(result).map(Some),
         }
+    }
+
+    fn values(&self, result: std::result::Result<(), wgpu::BufferAsyncError>) -> Result<Vec<Vec<u32>>> {
+        result.map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
         let mapped =
             self.staging.get_mapped_range(..).map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
         let mut at = 0;
@@ -228,6 +247,6 @@ impl Pending {
             at += len * 4;
             bytemuck::pod_collect_to_vec(bytes)
         };
-        Ok(Some(self.lengths.iter().map(part).collect()))
+        Ok(self.lengths.iter().map(part).collect())
     }
 }

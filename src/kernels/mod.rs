@@ -22,6 +22,7 @@ pub mod qkv_list;
 pub mod random_weights;
 pub mod rms_norm;
 pub mod rope_append;
+pub mod sample;
 pub mod sample_importance;
 pub mod score;
 pub mod shapes;
@@ -282,6 +283,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&random_weights::KERNEL, plain()),
         (&rms_norm::KERNEL, plain()),
         (&rope_append::KERNEL, plain()),
+        (&sample::KERNEL, sample::variants()),
         (&sample_importance::KERNEL, plain()),
         (&score::KERNEL, plain()),
         (&token_importance::KERNEL, plain()),

@@ -83,15 +83,29 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// While a token becomes text, and whoever listens draws it, the pass of that token runs.
     fn until_stop(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Stop> {
-        let Some(mut logits) = self.read(new, written, hear)? else { return Ok(Stop::Stopped) };
+        if !self.read(new, written, hear)? {
+            return Ok(Stop::Stopped);
+        }
         let (earlier, cost) = (written.decode_seconds, written.decode);
         let (before, started) = (meter(self.sequences), Instant::now());
+        let mut behind_prompt = true;
         loop {
             if written.ids.len() >= self.max_tokens {
                 return Ok(Stop::Length);
             }
-            let token = self.sampler.sample(&logits)?;
+            self.sequences.draw(std::slice::from_mut(&mut self.sampler))?;
+            if written.ids.len() + 1 < self.max_tokens {
+                // Where it must not, it runs when the token is appended.
+                self.sequences.run_ahead()?;
+            }
+            let token = self.sequences.drawn()?.swap_remove(0);
+            if !std::mem::take(&mut behind_prompt) {
+                written.decoded += 1;
+                written.decode_seconds = earlier + started.elapsed().as_secs_f64();
+                written.decode = cost + since(self.sequences, before);
+            }
             if self.tokenizer.is_end(token) && !self.ignore_end {
                 return Ok(Stop::End);
             }
@@ -112,29 +126,23 @@ impl Writer<'_> {
             if self.sequences.lengths()[0] >= self.sequences.context() {
                 return Ok(Stop::Context);
             }
-            logits = self.sequences.step(&[token])?.swap_remove(0);
-            written.decoded += 1;
-            written.decode_seconds = earlier + started.elapsed().as_secs_f64();
-            written.decode = cost + since(self.sequences, before);
+            self.sequences.append(&[token])?;
         }
     }
 
-    /// Runs the prompt; `None` where the listener ended it.
-    fn read(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Option<Vec<f32>>> {
+    /// Runs the prompt; `false` where the listener ended it.
+    fn read(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<bool> {
         let (earlier, prefilled, cost) = (written.prefill_seconds, written.prefilled, written.prefill);
         let (before, started) = (meter(self.sequences), Instant::now());
         let mut done = 0;
         loop {
-            let (run, logits) = self.sequences.prefill_part(new, done)?;
-            done = run;
+            done = self.sequences.prefill_part(new, done)?;
             written.prefilled = prefilled + done;
             written.prefill_seconds = earlier + started.elapsed().as_secs_f64();
             written.prefill = cost + since(self.sequences, before);
             let flow = hear("", written, self.sequences)?;
-            match logits {
-                _ if flow.is_break() => return Ok(None),
-                Some(logits) => return Ok(Some(logits)),
-                None => {}
+            if flow.is_break() || done == new.len() {
+                return Ok(flow.is_continue());
             }
         }
     }

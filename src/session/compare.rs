@@ -56,9 +56,9 @@ impl Run<'_> {
             if self.line.stopped() {
                 return Ok(None);
             }
-            let (run, logits) = sequences.prefill_part(&self.ids, done)?;
-            done = run;
-            if let Some(logits) = logits {
+            done = sequences.prefill_part(&self.ids, done)?;
+            if done == self.ids.len() {
+                let logits = sequences.logits()?.swap_remove(0);
                 return Ok(Some((sequences, logits)));
             }
         }

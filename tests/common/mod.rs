@@ -4,6 +4,7 @@
 
 pub mod calibrations;
 pub mod device;
+pub mod drawing;
 pub mod gguf_writer;
 pub mod quantise;
 pub mod reference;

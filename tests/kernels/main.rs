@@ -12,6 +12,7 @@ mod history;
 mod instrument;
 mod matmul;
 mod probe;
+mod sampling;
 
 use harness::{Device, Manner};
 use secateur::gpu::{Gpu, GpuOptions, Tier};
@@ -68,6 +69,7 @@ sweeps! {
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;
     instrument: copy, fma_chain, random_weights;
+    sampling: sample;
 }
 
 #[test]
