@@ -8,7 +8,9 @@ use crate::common::reference::{Masks, Reference};
 use crate::common::tiny_model::TinySpec;
 use secateur::Error;
 use secateur::config::SamplingConfig;
+use secateur::engine::Engine;
 use secateur::gpu::{GpuOptions, Tier};
+use std::sync::Arc;
 
 fn spec() -> TinySpec {
     TinySpec { seed: 41, ..TinySpec::default() }
@@ -52,10 +54,16 @@ fn the_device_draws_what_the_sampler_draws() {
 /// A pass that ran ahead leaves nothing behind when its token is not appended, whatever comes next.
 #[test]
 fn a_pass_that_ran_ahead_for_nothing_leaves_nothing_behind() {
-    let (engine, _) = tiny(&spec());
+    for tier in [Tier::Software, Tier::Gpu] {
+        let gpu = open(&GpuOptions { tier: Some(tier), ..GpuOptions::default() });
+        nothing_is_left_behind(&load(&gpu, &files(&spec().gguf())));
+    }
+}
+
+fn nothing_is_left_behind(engine: &Arc<Engine>) {
     let prompt = Random(6).ids(9, 288);
     let start = |ahead: bool| {
-        let mut sequence = sequences(&engine, 1, 40);
+        let mut sequence = sequences(engine, 1, 40);
         assert_eq!(sequence.prefill_part(&prompt, 0).unwrap(), 9);
         let mut samplers = samplers(&SamplingConfig::default(), 1);
         let answer = match ahead {
@@ -84,12 +92,13 @@ fn a_pass_that_ran_ahead_for_nothing_leaves_nothing_behind() {
     assert_eq!(ahead.prefill(&more).unwrap(), plain.prefill(&more).unwrap());
     ahead.run_ahead().expect_err("nothing was drawn");
     ahead.clear().unwrap();
-    assert_eq!(ahead.prefill(&more).unwrap(), sequences(&engine, 1, 40).prefill(&more).unwrap());
+    assert_eq!(ahead.prefill(&more).unwrap(), sequences(engine, 1, 40).prefill(&more).unwrap());
 }
 
 #[test]
 fn one_token_is_read_back_a_pass_and_the_end_of_the_context_is_seen() {
-    let (gpu, files) = (open(&GpuOptions::default()), files(&spec().gguf()));
+    let options = GpuOptions { tier: Some(Tier::Gpu), ..GpuOptions::default() };
+    let (gpu, files) = (open(&options), files(&spec().gguf()));
     let (engine, reference) = (load(&gpu, &files), Reference::new(&files));
     let mut sequence = sequences(&engine, 1, 12);
     let prompt = Random(8).ids(8, 288);
@@ -141,16 +150,22 @@ fn without_numbers() -> GgufWriter {
 
 #[test]
 fn logits_that_are_no_numbers_are_an_error_of_the_draw() {
-    let engine = load(&crate::gpu(), &files(&without_numbers()));
-    let prompt = vec![Random(9).ids(5, 288)];
-    for temperature in [0.0, 1.0] {
-        let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
-        let mut sequence = sequences(&engine, 1, 20);
-        let logits = sequence.prefill(&prompt).unwrap().swap_remove(0);
-        let expected = samplers(&sampling, 1)[0].sample(&logits).expect_err("no number").to_string();
-        sequence.draw(&mut samplers(&sampling, 1)).unwrap();
-        sequence.run_ahead().unwrap();
-        assert_eq!(sequence.drawn().expect_err("no number").to_string(), expected);
-        assert!(expected.contains("is not a number"), "{expected}");
+    for tier in [Tier::Software, Tier::Gpu] {
+        let gpu = open(&GpuOptions { tier: Some(tier), ..GpuOptions::default() });
+        let engine = load(&gpu, &files(&without_numbers()));
+        let prompt = vec![Random(9).ids(5, 288)];
+        for temperature in [0.0, 1.0] {
+            let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
+            let mut sequence = sequences(&engine, 1, 20);
+            let logits = sequence.prefill(&prompt).unwrap().swap_remove(0);
+            let expected = samplers(&sampling, 1)[0].sample(&logits).expect_err("no number").to_string();
+            let mut draw = || {
+                sequence.draw(&mut samplers(&sampling, 1))?;
+                sequence.run_ahead()?;
+                sequence.drawn()
+            };
+            assert_eq!(draw().expect_err("no number").to_string(), expected, "{tier:?}");
+            assert!(expected.contains("is not a number"), "{expected}");
+        }
     }
 }

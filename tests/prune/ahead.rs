@@ -1,11 +1,13 @@
 //! Passes that run ahead of their tokens, under pruning: the same tokens, choices, masks and costs as one after another.
 
 use super::{calibrated, model, phases, read_masks, settings};
-use crate::common::device::{Random, tiny};
+use crate::common::device::{Random, files, load, open};
 use crate::common::drawing::{by_draws, by_steps, samplers};
+use crate::common::reference::Reference;
 use secateur::config::{HistoryKind, Method, PruneConfig, SamplingConfig, Statistic};
-use secateur::engine::{SequenceOptions, Sequences};
-use secateur::gpu::Gpu;
+use secateur::engine::{Engine, SequenceOptions, Sequences};
+use secateur::gpu::{Gpu, GpuOptions, Tier};
+use std::sync::Arc;
 
 /// A conversation of two turns in both ways, the answers of which are given up behind a token.
 fn talk(start: &dyn Fn() -> Sequences, gpu: &Gpu, count: usize, renewed: bool) {
@@ -32,8 +34,14 @@ fn talk(start: &dyn Fn() -> Sequences, gpu: &Gpu, count: usize, renewed: bool) {
 #[test]
 fn passes_ahead_change_no_choice_and_no_cost() {
     let spec = model(0, 140);
-    let (engine, reference) = tiny(&spec);
-    let (known, _) = calibrated(&engine, &reference, HistoryKind::Exact);
+    for tier in [Tier::Software, Tier::Gpu] {
+        let gpu = open(&GpuOptions { tier: Some(tier), ..GpuOptions::default() });
+        check(&load(&gpu, &files(&spec.gguf())), &Reference::new(&files(&spec.gguf())));
+    }
+}
+
+fn check(engine: &Arc<Engine>, reference: &Reference) {
+    let (known, _) = calibrated(engine, reference, HistoryKind::Exact);
     let base = settings(0.4, 1, 8);
     let pruned = |prefill, every, tokens| PruneConfig {
         phases: phases(prefill, true),
@@ -54,7 +62,7 @@ fn passes_ahead_change_no_choice_and_no_cost() {
     for (prune, live) in cases {
         let start = || {
             let (prune, known) = (prune.clone(), known.clone());
-            Sequences::new(&engine, SequenceOptions { samples: 1, context: 60, prune, known, live }).unwrap()
+            Sequences::new(engine, SequenceOptions { samples: 1, context: 60, prune, known, live }).unwrap()
         };
         // The last token of 13 comes right before a renewal, or in the middle of a window.
         for count in [9, 13] {

@@ -9,7 +9,7 @@
 use super::super::sampler::{self, Sampler};
 use super::{Pass, Sequences, forward};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Gpu, Pending};
+use crate::gpu::{Buffer, Gpu, Pending, Tier};
 use crate::kernels::{Cache, sample};
 use crate::prune::{Dense, Frozen, Selector};
 
@@ -78,10 +78,12 @@ impl Sequences {
     }
 
     /// Draws the token that follows every sequence from the logits on the device, which are used up, and starts to read it
-    /// back. There is a sampler for every sequence, all of the same settings but for the seed.
+    /// back. There is a sampler for every sequence, all of the same settings but for the seed. A software adapter reads the
+    /// logits back instead, and the CPU draws: that is faster there (docs/performance.md).
     ///
     /// # Errors
-    /// [`Error::Setting`] for other samplers, [`Error::Internal`] without a prompt or [`Sequences::append`] before it.
+    /// [`Error::Setting`] for other samplers, [`Error::Internal`] without a prompt or [`Sequences::append`] before it,
+    /// [`Error::Device`] when the device fails, or when a logit is NaN and that is seen already.
     pub fn draw(&mut self, samplers: &mut [Sampler]) -> Result<()> {
         let engine = self.engine.clone();
         let (gpu, vocab) = (engine.gpu(), engine.config().vocab_size);
@@ -95,6 +97,15 @@ impl Sequences {
             }
         };
         self.check_logits()?;
+        if gpu.tier() == Tier::Software {
+            let logits = self.logits()?;
+            self.drawing.forget();
+            let draws = samplers.iter_mut().zip(&logits);
+            let ids = draws.map(|(sampler, logits)| sampler.sample(logits)).collect::<Result<Vec<u32>>>()?;
+            gpu.write(&self.step.ids, 0, &ids)?;
+            self.drawing.drawn = Some(Drawn::Here(ids));
+            return Ok(());
+        }
         self.drawing.forget();
         let draws: Vec<sample::Draw> = samplers.iter_mut().map(|sampler| sampler.draw(vocab)).collect();
         let (words, stride) = sample::words(&draws);
