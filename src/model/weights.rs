@@ -129,9 +129,22 @@ fn layers(
         }
         drop(sender);
         let mut layers: Vec<Option<LayerWeights>> = (0..count).map(|_| None).collect();
+        let mut failed: Option<(usize, Error)> = None;
         for (done, (index, layer)) in made.into_iter().enumerate() {
-            layers[index] = Some(layer?);
+            match layer {
+                Ok(layer) => layers[index] = Some(layer),
+                Err(error) => {
+                    // Layers before this one are under way: of several that fail, the first is told.
+                    next.store(count, Ordering::Relaxed);
+                    if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                        failed = Some((index, error));
+                    }
+                }
+            }
             progress((done + 1) as f32 / (count + 1) as f32)?;
+        }
+        if let Some((_, error)) = failed {
+            return Err(error);
         }
         let whole: Option<Vec<LayerWeights>> = layers.into_iter().collect();
         whole.ok_or_else(|| Error::Internal("a layer was not uploaded".into()))

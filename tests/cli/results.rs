@@ -19,7 +19,7 @@ fn generate_writes_every_field() {
     let bench = Bench::new();
     let line =
         ["generate", "--raw", "--prompt", "the rain", "--max-tokens", "20", "--ignore-end", "--json", "out.json"];
-    let ended = bench.tiny(&[&line[..], &PRUNED].concat()).ok();
+    let ended = bench.tiny(&[&line[..], &PRUNED, &["--reprobe-every", "16"]].concat()).ok();
     let out = bench.json("out.json");
     has(&out, &["text", "ids", "prompt_tokens", "prefill_seconds", "decode_seconds", "tokens_per_second", "stop"]);
     has(&out, &["method", "ratio", "flops", "flops_dense", "flops_probe", "adapter", "version", "seed", "model"]);
