@@ -31,8 +31,9 @@
 //! pass is one list of kernel calls (`engine/forward.rs`). Before each half of a block it asks a [`prune::Selector`] which
 //! units to compute, and shows it the activations after; a method of pruning is one selector. Norms of the residual stream,
 //! which a probe is chosen by, fall out of the norm kernel. Kept *counts* are known on the CPU before anything runs; *which*
-//! units are kept is decided on the GPU, and the one read-back of a pass is of its logits. Where somebody watches, choices
-//! follow on a read-back of their own that nothing waits for.
+//! units are kept is decided on the GPU, and the one read-back of a pass is of its logits, or of the token drawn from them:
+//! then the next pass is submitted before the token is known. Where somebody watches, choices follow on a read-back of their
+//! own that nothing waits for.
 //!
 //! # Invariants
 //!

@@ -3,9 +3,9 @@
 //! - [`Engine`] is a model on a device;
 //! - [`Sequences`] generates: a key/value cache, prefill and decode, dense or pruned;
 //! - [`Scorer`] evaluates batches: negative log likelihoods of given tokens, under any [`crate::prune::Selector`];
-//! - [`Sampler`] draws the next token.
+//! - [`Sampler`] draws the next token, on the device where that is faster.
 //!
-//! Invariant: one read-back a pass, of logits or likelihoods, after everything else is recorded.
+//! Invariant: one read-back a pass, of logits, likelihoods or the token drawn, after everything else is recorded.
 
 mod forward;
 mod options;

@@ -212,7 +212,7 @@ impl Sequences {
     }
 
     /// The oldest choice that has not been handed out and whose values are there; never waits. Only live sequences have
-    /// any; values come with the logits of the pass that follows a choice, at the latest.
+    /// any; values come with the logits of the pass that follows a choice, or the token drawn from them, at the latest.
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails.
