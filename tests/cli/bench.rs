@@ -119,7 +119,7 @@ fn lists_of_lengths_and_batches() {
     for run in out["runs"].as_array().unwrap() {
         let (prompt, batch) = (run["prompt_tokens"].as_u64().unwrap(), run["batch"].as_u64().unwrap());
         assert_eq!(run["tokens"], batch * if run["phase"] == "prefill" { prompt } else { 2 }, "{run}");
-        assert_eq!(run["reprobe_every"], if batch == 1 && run["kept"] == "chosen" { 16 } else { 0 }, "{run}");
+        assert_eq!(run["reprobe_every"], if batch == 1 && run["kept"] == "chosen" { 32 } else { 0 }, "{run}");
     }
 }
 
