@@ -37,8 +37,8 @@ pub struct BenchArgs {
     /// Sequences at once; with more than one, masks are not renewed
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = positive)]
     batch: Vec<usize>,
-    /// Tokens of the answers
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    /// Tokens of the answers; 65 renew their masks twice
+    #[arg(long, value_name = "N", default_value_t = 65)]
     decode_tokens: usize,
     /// Rounds; one more runs before them and does not count
     #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
