@@ -1,5 +1,6 @@
 //! Weights of a shape before they have values.
 
+use super::weight::check_shard;
 use super::{Layout, Shard, Weight, WeightFormat};
 use crate::error::{Error, Result};
 use crate::gpu::{Contents, Gpu};
@@ -28,15 +29,7 @@ impl Weight {
         if !cols.is_multiple_of(format.block().0) {
             return Err(Error::Internal(format!("`{name}`: {cols} columns of {}", format.name())));
         }
-        if rows_per_shard == 0 {
-            return Err(Error::DeviceLimit {
-                what: format!("a row of `{name}`"),
-                needed: format.plane_bytes_per_row(cols) as u64,
-                available: gpu.max_binding(),
-                limit: "max_storage_buffer_binding_size",
-                adapter: gpu.info().name.clone(),
-            });
-        }
+        check_shard(gpu, name, format, cols, rows_per_shard)?;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);

@@ -70,6 +70,26 @@ pub fn rows_per_shard(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usi
     }
 }
 
+/// Refuses a tensor of which not even one output fits a binding.
+pub(super) fn check_shard(
+    gpu: &Gpu,
+    name: &str,
+    format: WeightFormat,
+    cols: usize,
+    rows_per_shard: usize,
+) -> Result<()> {
+    if rows_per_shard > 0 {
+        return Ok(());
+    }
+    Err(Error::DeviceLimit {
+        what: format!("a row of `{name}`"),
+        needed: format.plane_bytes_per_row(cols) as u64,
+        available: gpu.max_binding(),
+        limit: "max_storage_buffer_binding_size",
+        adapter: gpu.info().name.clone(),
+    })
+}
+
 impl Weight {
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
@@ -90,15 +110,7 @@ impl Weight {
             let what = format!("`{name}`: {} bytes for [{rows}, {cols}] {}", bytes.len(), format.name());
             return Err(Error::Internal(what));
         }
-        if rows_per_shard == 0 {
-            return Err(Error::DeviceLimit {
-                what: format!("a row of `{name}`"),
-                needed: format.plane_bytes_per_row(cols) as u64,
-                available: gpu.max_binding(),
-                limit: "max_storage_buffer_binding_size",
-                adapter: gpu.info().name.clone(),
-            });
-        }
+        check_shard(gpu, name, format, cols, rows_per_shard)?;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);
