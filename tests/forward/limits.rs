@@ -55,8 +55,8 @@ fn weights_in_shards_change_nothing() {
     let wide = TinySpec { hidden: 256, heads: 16, channels: 320, ..spec(TensorType::Q4_1) };
     let cases = [
         (spec(TensorType::F32), 24 << 10),
-        (spec(TensorType::F16), 15_000),
-        (spec(TensorType::Q8_0), 15_000),
+        (spec(TensorType::F16), 13_000),
+        (spec(TensorType::Q8_0), 13_000),
         (wide.clone(), 20_000),
         (TinySpec { kind: TensorType::Q4_0, tied: true, ..wide }, 20_000),
     ];

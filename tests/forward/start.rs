@@ -1,15 +1,17 @@
 //! What a device keeps for the next start.
 
-use super::{TinySpec, files, load};
+use super::{TinySpec, files, gpu, load};
 use secateur::engine::Scorer;
-use secateur::gpu::{Gpu, GpuOptions};
+use secateur::gpu::{Gpu, GpuOptions, Tier};
 use secateur::kernels::shapes::Shaped;
 use secateur::prune::Dense;
 use std::path::{Path, PathBuf};
 
-/// What a model says on a device that keeps things in `folder`, and which shapes it took.
+/// What a model says on a device that keeps things in `folder`, and which shapes it took: those of software adapters, which all add
+/// in one order.
 fn run(folder: &Path) -> (Vec<Vec<f32>>, [usize; 3]) {
-    let gpu = Gpu::open(&GpuOptions { cache: Some(folder.to_path_buf()), ..GpuOptions::default() }).expect("a device");
+    let (cache, tier) = (Some(folder.to_path_buf()), Some(Tier::Software));
+    let gpu = Gpu::open(&GpuOptions { cache, tier, ..GpuOptions::default() }).expect("a device");
     let engine = load(&gpu, &files(&TinySpec::default().gguf()));
     let mut scorer = Scorer::new(&engine, 1, 8).unwrap();
     let nll = scorer.nll(&[(1..9).collect()], &mut Dense).unwrap();
@@ -28,6 +30,12 @@ fn kept(folder: &Path, kind: &str) -> PathBuf {
 fn pipelines_are_kept_and_a_damaged_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let first = run(folder.path());
+    if gpu().info().backend != "Vulkan" {
+        // No other driver hands its pipelines over.
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| name.to_str().unwrap().starts_with("shapes")));
+        return;
+    }
     let file = kept(folder.path(), "wgpu_pipeline_cache");
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes.len() > 32);
