@@ -5,7 +5,7 @@ use super::workspace::Workspace;
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
 use crate::kernels::attention::{Members, Queries};
-use crate::kernels::matmul_columns::{Into, parts};
+use crate::kernels::matmul_columns::{Product, parts};
 use crate::kernels::rope_append::{Heads, Turns};
 use crate::kernels::{Cache, attention, embed, gate_up, matmul_columns, matmul_rows, rms_norm, rope_append};
 use crate::model::ModelWeights;
@@ -82,7 +82,7 @@ pub(super) fn forward(
         let queries = Queries { q: &work.qkv, stride, places, samples, length, heads, model_heads, members };
         attention::record(rec, queries, cache, mixed)?;
         selector.attended(rec, &block, mixed)?;
-        matmul_columns::record(rec, mixed, &weights.o, chosen, Into::Parts(added), tokens)?;
+        matmul_columns::record(rec, mixed, &weights.o, chosen, Product::Parts(added), tokens)?;
 
         block.normed = work.normed_mlp(layer);
         let from_attention = Some((added, parts));
@@ -95,7 +95,7 @@ pub(super) fn forward(
         selector.activated(rec, &block, active)?;
         // Nothing follows the last layer that could add its parts up for every token.
         let last = layer + 1 == model.layers.len();
-        let into = if last { Into::Add(x.into()) } else { Into::Parts(added) };
+        let into = if last { Product::Add(x.into()) } else { Product::Parts(added) };
         matmul_columns::record(rec, active, &weights.down, chosen, into, tokens)?;
 
         if tokens > TOKENS_PER_SUBMISSION {

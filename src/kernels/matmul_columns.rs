@@ -45,7 +45,7 @@ pub fn most_parts(gpu: &Gpu, tokens: usize) -> usize {
 
 /// Where a product goes.
 #[derive(Clone, Copy)]
-pub enum Into<'a> {
+pub enum Product<'a> {
     /// It replaces these rows.
     Set(Rows<'a>),
     /// It is added to these rows.
@@ -95,14 +95,14 @@ pub fn record(
     a: Rows<'_>,
     weight: &Weight,
     kept: Option<(Kept<'_>, &Buffer)>,
-    into: Into<'_>,
+    into: Product<'_>,
     tokens: usize,
 ) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Columns);
     let tier = rec.gpu().tier();
     let (y, parts) = match into {
-        Into::Set(y) | Into::Add(y) => (y, 1),
-        Into::Parts(buffer) => (buffer.into(), parts(tier, tokens)),
+        Product::Set(y) | Product::Add(y) => (y, 1),
+        Product::Parts(buffer) => (buffer.into(), parts(tier, tokens)),
     };
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
     let tile = if tokens <= 2 { Shaped::Columns.tile(rec.gpu()) } else { tile(tier, tokens) };
@@ -121,7 +121,7 @@ pub fn record(
             parts: parts as u32,
             part_stride: (tokens * weight.rows / 4) as u32,
             unit: kept.map_or(0, |(kept, _)| kept.unit as u32),
-            add: matches!(into, Into::Add(_)).into(),
+            add: matches!(into, Product::Add(_)).into(),
         };
         let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
         let buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];

@@ -3,7 +3,7 @@
 //! On software adapters all candidates add in the same order, so that results do not depend on what was measured; on hardware they
 //! differ in rounding.
 
-use super::matmul_columns::Into;
+use super::matmul_columns::Product;
 use super::{Kept, Tile, gate_up, matmul_columns, matmul_rows};
 use crate::error::Result;
 use crate::format::Weight;
@@ -140,7 +140,7 @@ impl Bench<'_> {
         match shaped {
             Shaped::Rows => matmul_rows::record(rec, x, layer.qkv, all, y, 1),
             Shaped::GateUp => gate_up::record(rec, x, (layer.gate, layer.up), all, y, 1),
-            Shaped::Columns => matmul_columns::record(rec, x, layer.down, None, Into::Parts(&self.y), 1),
+            Shaped::Columns => matmul_columns::record(rec, x, layer.down, None, Product::Parts(&self.y), 1),
         }
     }
 }

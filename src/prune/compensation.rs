@@ -7,7 +7,7 @@ use super::{Block, Calibration, Half, Mask};
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu, Recorder};
-use crate::kernels::matmul_columns::{Into, stride};
+use crate::kernels::matmul_columns::{Product, stride};
 use crate::kernels::{add_bias, dropped_mean, matmul_columns};
 use crate::model::LayerWeights;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Compensation {
         let (weight, unit) = (half.output(weights), mask.kept().unit);
         dropped_mean::record(rec, self.means.of(layer, half), (mask.place_of(), unit), &self.dropped, weight.cols)?;
         let bias = &self.biases[layer][half.index()];
-        matmul_columns::record(rec, (&self.dropped).into(), weight, None, Into::Set(bias.into()), 1)
+        matmul_columns::record(rec, (&self.dropped).into(), weight, None, Product::Set(bias.into()), 1)
     }
 
     /// Records the addition to every token of a block.

@@ -309,9 +309,9 @@ pub fn matmul_columns(device: &Device) {
         with_kept(device, case.pick.as_ref(), |kept| {
             device.run(case, |recorder| {
                 let (a, y, kept) = (at(&input, case.x_row), at(&y, case.y_row), kept.zip(places.as_ref()));
-                let into = if case.add { matmul_columns::Into::Add(y) } else { matmul_columns::Into::Set(y) };
+                let into = if case.add { matmul_columns::Product::Add(y) } else { matmul_columns::Product::Set(y) };
                 matmul_columns::record(recorder, a, &weight, kept, into, case.tokens)?;
-                matmul_columns::record(recorder, a, &weight, kept, matmul_columns::Into::Parts(&parts), case.tokens)
+                matmul_columns::record(recorder, a, &weight, kept, matmul_columns::Product::Parts(&parts), case.tokens)
             });
         });
         let twin = |a: &[f32], w: &[f32], before: &[f32]| -> Vec<f32> {

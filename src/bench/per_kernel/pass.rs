@@ -5,7 +5,7 @@ use super::{Stage, Work};
 use crate::format::Weight;
 use crate::gpu::Tier;
 use crate::kernels::attention::{Members, Queries};
-use crate::kernels::matmul_columns::{Into, parts};
+use crate::kernels::matmul_columns::{Product, parts};
 use crate::kernels::rope_append::Heads;
 use crate::kernels::{Rows, attention, embed, gate_up, matmul_columns, matmul_rows, rms_norm, rope_append};
 use crate::model::{LayerWeights, ModelWeights};
@@ -137,7 +137,7 @@ impl<'a> Pass<'a> {
             flops: 2.0 * t * (hidden * width) as f64,
             record: Box::new(move |rec, layer| {
                 let list = self.heads_of(layer).map(|mask| (mask.kept(), mask.place_of()));
-                let into = Into::Parts(&bank.added);
+                let into = Product::Parts(&bank.added);
                 matmul_columns::record(rec, (&bank.mixed).into(), &model.layers[layer].o, list, into, tokens)
             }),
             ..self.work("matmul_columns", "o", layers.clone(), format!("{tokens} x {hidden} x {width}"))
@@ -168,7 +168,7 @@ impl<'a> Pass<'a> {
             flops: 2.0 * t * (hidden * kept) as f64,
             record: Box::new(move |rec, layer| {
                 let list = self.channels_of(layer).map(|mask| (mask.kept(), mask.place_of()));
-                let into = Into::Parts(&bank.added);
+                let into = Product::Parts(&bank.added);
                 matmul_columns::record(rec, (&bank.active).into(), &model.layers[layer].down, list, into, tokens)
             }),
             ..self.work("matmul_columns", "down", layers, format!("{tokens} x {hidden} x {kept}"))
