@@ -45,17 +45,19 @@
 #![warn(missing_docs)]
 
 pub mod app;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod engine;
 pub mod error;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod eval;
 pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
-#[cfg(feature = "burn")]
+#[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
 pub mod peers;
 pub mod protocol;
 pub mod prune;

@@ -42,8 +42,8 @@ use notice::Notice;
 use sidebar::Clock;
 use state::{Intent, Preferences, State};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 use view::{View, Window};
+use web_time::{SystemTime, UNIX_EPOCH};
 
 /// Narrowest window that has room for three columns, in points.
 const NARROW: f32 = 940.0;

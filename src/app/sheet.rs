@@ -7,7 +7,7 @@ use super::view::View;
 use crate::chat::ChatSettings;
 use crate::protocol::Overflow;
 use eframe::egui::{self, DragValue, Grid, Slider, TextEdit, Ui};
-use std::time::{SystemTime, UNIX_EPOCH};
+use web_time::{SystemTime, UNIX_EPOCH};
 
 /// Draws the settings; a change goes out at once.
 pub fn sheet(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {

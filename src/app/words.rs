@@ -30,7 +30,14 @@ pub fn day(time: i64, now: i64, offset: i64) -> &'static str {
     }
 }
 
+/// Milliseconds that local time is ahead of UTC, as the page knows it.
+#[cfg(target_arch = "wasm32")]
+pub fn local_offset() -> i64 {
+    -60_000 * js_sys::Date::new_0().get_timezone_offset() as i64
+}
+
 /// Milliseconds that local time is ahead of UTC. SQLite is the one part of the program that knows time zones.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn local_offset() -> i64 {
     let query = "SELECT strftime('%s', 'now', 'localtime') - strftime('%s', 'now')";
     let seconds = rusqlite::Connection::open_in_memory().and_then(|db| db.query_row(query, [], |row| row.get(0)));

@@ -57,6 +57,6 @@ pub struct Preset {
 
 /// Milliseconds since 1970.
 fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -3,7 +3,9 @@
 //! Invariants: a call is one transaction, and what it kept when it returned outlives a kill of the process; one program at a
 //! time has the file; nothing is erased that the user could want back within 30 days.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod checkpoint;
+mod image;
 mod nodes;
 mod open;
 mod schema;
@@ -11,6 +13,7 @@ mod search;
 
 use super::{ChatSettings, Conversation, NodeId, Preset, now};
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
 use checkpoint::Checkpoints;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -49,11 +52,13 @@ pub struct Found {
 /// at all; what was kept before stays.
 pub struct Store {
     /// Before `db`, to be dropped first: the connection that closes last moves the whole log into the file.
+    #[cfg(not(target_arch = "wasm32"))]
     checkpoints: Option<Checkpoints>,
     db: Connection,
     /// `None` = in memory.
     path: Option<PathBuf>,
     /// Behind `db`, to be dropped after it: the file is closed before another program may have it.
+    #[cfg(not(target_arch = "wasm32"))]
     _lock: Option<open::Lock>,
 }
 
@@ -63,6 +68,7 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Setting`] or [`crate::Error::BadFile`], each with what to do: the file belongs to a newer version, is
     /// no database, cannot be written, or is in use by another Secateur.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<Store> {
         let (db, lock) = open::open(path)?;
         Ok(Store { checkpoints: Checkpoints::start(path), db, path: Some(path.to_path_buf()), _lock: Some(lock) })
@@ -73,7 +79,18 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Internal`] if SQLite fails.
     pub fn in_memory() -> Result<Store> {
-        Ok(Store { checkpoints: None, db: open::in_memory()?, path: None, _lock: None })
+        Ok(Store::of(open::in_memory()?))
+    }
+
+    fn of(db: Connection) -> Store {
+        Store {
+            #[cfg(not(target_arch = "wasm32"))]
+            checkpoints: None,
+            db,
+            path: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            _lock: None,
+        }
     }
 
     /// All conversations, the last changed first.
@@ -200,6 +217,7 @@ impl Store {
             Ok(done)
         };
         let done = run().map_err(|error| self.explain(&error))?;
+        #[cfg(not(target_arch = "wasm32"))]
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.written();
         }

@@ -128,12 +128,13 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     };
     let quiet = json.takes_stdout();
     let mut made = Written::default();
-    writer.write(&ids, &mut made, &mut |piece, _, _| {
+    let mut hear = |piece: &str, _: &Written, _: &mut Sequences| {
         if !quiet {
             print(piece)?;
         }
         Ok(ControlFlow::Continue(()))
-    })?;
+    };
+    pollster::block_on(writer.write(&ids, &mut made, &mut hear))?;
     if !quiet && !made.text.ends_with('\n') {
         print("\n")?;
     }

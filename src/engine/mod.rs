@@ -10,6 +10,7 @@
 mod forward;
 mod options;
 mod sampler;
+#[cfg(not(target_arch = "wasm32"))]
 mod scorer;
 mod sequences;
 mod traffic;
@@ -17,6 +18,7 @@ mod workspace;
 
 pub use options::{SequenceOptions, Watched};
 pub use sampler::Sampler;
+#[cfg(not(target_arch = "wasm32"))]
 pub use scorer::{Scorer, Target};
 pub use sequences::Sequences;
 pub use traffic::Traffic;
@@ -28,6 +30,7 @@ use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
 use crate::kernels::shapes::{self, Sample, Shaped};
 use crate::model::{LayerWeights, ModelFiles, ModelWeights};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::prune::{Calibration, Chooser, Knowledge, UnitSets, statics};
 use std::sync::Arc;
 
@@ -42,10 +45,25 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::DeviceLimit`] for a model larger than the memory that is left, and those of [`ModelWeights::upload`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<Arc<Engine>> {
         check_memory(files.total_bytes(), gpu.memory_available(), &gpu.info().name)?;
         let model = ModelWeights::upload(&gpu, files, progress)?;
         choose_shapes(&gpu, &model)?;
+        Ok(Arc::new(Engine { gpu, model }))
+    }
+
+    /// Uploads a model where nothing can be waited for; `progress` as in `load`.
+    ///
+    /// # Errors
+    /// As `load`.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn load(
+        gpu: Arc<Gpu>,
+        files: &ModelFiles,
+        progress: &mut dyn FnMut(f32) -> Result<()>,
+    ) -> Result<Arc<Engine>> {
+        let model = ModelWeights::fetch(&gpu, files, progress).await?;
         Ok(Arc::new(Engine { gpu, model }))
     }
 
@@ -54,6 +72,7 @@ impl Engine {
     /// # Errors
     /// [`Error::DeviceLimit`] for a model larger than the memory that is left, before anything is made, and those of
     /// [`ModelWeights::random`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn random(
         gpu: Arc<Gpu>,
         shape: &ModelConfig,
@@ -84,6 +103,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Chooser::new`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn chooser(&self, prune: &PruneConfig, known: &Knowledge, length: usize) -> Result<Chooser> {
         Chooser::new(&self.gpu, &self.model, prune, known, length)
     }
@@ -92,6 +112,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`statics::choose`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn static_units(&self, prune: &PruneConfig, calibration: &Calibration) -> Result<UnitSets> {
         statics::choose(&self.gpu, &self.model, prune, calibration)
     }
@@ -129,6 +150,7 @@ impl CacheBuffers {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// Takes the kernel shapes that are fastest for this model on this device: measured once, where the device keeps such facts.
 fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
     let config = &model.config;
@@ -156,6 +178,7 @@ fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
     Ok(())
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// Refuses a model that the memory cannot hold, before the system starts to take it from other programs.
 fn check_memory(needed: u64, available: Option<u64>, adapter: &str) -> Result<()> {
     match available {

@@ -88,6 +88,12 @@ impl Sequences {
         let dense = Plan::dense(config);
         let fixed = match prune.method {
             Method::Masks => Some(Fixed::new(gpu, config, known.masks()?)?),
+            #[cfg(target_arch = "wasm32")]
+            Method::WandaSp | Method::Flap => {
+                let what = format!("{} needs a calibration, which a browser has none of", prune.method.name());
+                return Err(Error::Setting(what));
+            }
+            #[cfg(not(target_arch = "wasm32"))]
             Method::WandaSp | Method::Flap => {
                 let units = statics::choose(gpu, &engine.model, &prune, known.calibration(&prune)?)?;
                 Some(Fixed::new(gpu, config, &units)?)
@@ -293,38 +299,47 @@ impl Sequences {
     ///
     /// # Errors
     /// [`Error::PromptTooLong`] when a prompt does not fit, [`Error::Setting`] for an empty one, [`Error::Device`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        pollster::block_on(self.prefill_async(prompts))
+    }
+
+    /// [`Sequences::prefill`] where nothing can be waited for.
+    ///
+    /// # Errors
+    /// As [`Sequences::prefill`].
+    pub async fn prefill_async(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         self.begin_prompts(&prompts.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>())?;
         // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
         if let [prompt] = prompts {
             let passes = prompt.len().div_ceil(CHUNK);
             for (index, chunk) in prompt.chunks(CHUNK).enumerate() {
-                self.prefill_pass(&[chunk.to_vec()], index + 1 == passes)?;
+                self.prefill_pass(&[chunk.to_vec()], index + 1 == passes).await?;
             }
         } else {
-            self.prefill_pass(prompts, true)?;
+            self.prefill_pass(prompts, true).await?;
         }
         self.end_prompts()?;
-        self.logits()
+        self.fetch_logits().await
     }
 
-    /// The next pass of [`Sequences::prefill`] for one sequence while somebody waits: of `prompt`, `done` tokens have run.
+    /// The next pass of [`Sequences::prefill_async`] for one sequence while somebody waits: of `prompt`, `done` tokens have run.
     /// Returns how many have run now; the logits after the last stay on the device, for [`Sequences::draw`] or
-    /// [`Sequences::logits`]. Passes are short where that changes nothing; between them the prompt can be given up.
+    /// [`Sequences::fetch_logits`]. Passes are short where that changes nothing; between them the prompt can be given up.
     ///
     /// # Errors
-    /// As [`Sequences::prefill`].
-    pub fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<usize> {
+    /// As [`Sequences::prefill_async`].
+    pub async fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<usize> {
         if done == 0 {
             self.begin_prompts(&[prompt])?;
         }
         let probed = self.prune.phases.prefill && self.plan.prunes();
         let end = prompt.len().min(done + if probed { CHUNK } else { HEARD_CHUNK });
-        self.prefill_pass(&[prompt[done..end].to_vec()], end == prompt.len())?;
+        self.prefill_pass(&[prompt[done..end].to_vec()], end == prompt.len()).await?;
         if end == prompt.len() {
             self.end_prompts()?;
         }
-        self.engine.gpu().wait()?;
+        self.engine.gpu().idle().await?;
         Ok(end)
     }
 
@@ -362,7 +377,7 @@ impl Sequences {
         Ok(())
     }
 
-    fn prefill_pass(&mut self, prompts: &[Vec<u32>], last: bool) -> Result<()> {
+    async fn prefill_pass(&mut self, prompts: &[Vec<u32>], last: bool) -> Result<()> {
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
         let (samples, length) = (prompts.len(), prompts.iter().map(Vec::len).max().unwrap_or(0));
@@ -440,7 +455,7 @@ impl Sequences {
             let rows: Vec<usize> = real.iter().enumerate().map(|(s, &real)| s * length + real as usize - 1).collect();
             self.record_head(&mut rec, &work.residual, &work.norms, &rows)?;
         }
-        rec.submit()?;
+        rec.submit_paced(rows).await?;
         if let Some(probing) = chosen {
             self.watch(probing.read_later(gpu)?, before, false);
         }

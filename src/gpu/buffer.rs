@@ -2,8 +2,8 @@
 
 use super::Gpu;
 use crate::error::{Error, Result};
+use async_channel::{Receiver, TryRecvError};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -73,19 +73,34 @@ impl Gpu {
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: matches!(contents, Contents::Bytes(_)),
         });
-        if pollster::block_on(scope.pop()).is_some() {
-            return Err(Error::OutOfMemory {
-                what: label.to_string(),
-                bytes,
-                allocated: self.allocated(),
-                adapter: self.info.name.clone(),
-            });
-        }
+        let (what, allocated, adapter) = (label.to_string(), self.allocated(), self.info.name.clone());
+        self.expect_none(scope, move |_| Error::OutOfMemory { what, bytes, allocated, adapter })?;
         if let Contents::Bytes(data) = contents {
             self.fill_mapped(&raw, data)?;
         }
         self.ledger.allocated.fetch_add(bytes, Ordering::Relaxed);
         Ok(Buffer { raw, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), bytes, ledger: self.ledger.clone() })
+    }
+
+    /// Ends an error scope, and fails if an error was met in it. A browser tells that later: it is then the device's failure.
+    pub(super) fn expect_none(
+        &self,
+        scope: wgpu::ErrorScopeGuard,
+        explain: impl FnOnce(wgpu::Error) -> Error + 'static,
+    ) -> Result<()> {
+        let met = scope.pop();
+        #[cfg(not(target_arch = "wasm32"))]
+        return pollster::block_on(met).map_or(Ok(()), |error| Err(explain(error)));
+        #[cfg(target_arch = "wasm32")]
+        {
+            let failure = self.failure.clone();
+            wasm_bindgen_futures::spawn_local(async move {
+                if let Some(error) = met.await {
+                    super::keep_first(&failure, explain(error).to_string());
+                }
+            });
+            Ok(())
+        }
     }
 
     fn fill_mapped(&self, raw: &wgpu::Buffer, data: &[u8]) -> Result<()> {
@@ -149,25 +164,29 @@ impl Gpu {
             at += *len as u64 * 4;
         }
         let submission = self.queue.submit([encoder.finish()]);
-        let (sender, mapped) = std::sync::mpsc::channel();
+        let (sender, mapped) = async_channel::bounded(1);
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only when nobody wants the values any more.
-            let _ = sender.send(result);
+            let _ = sender.try_send(result);
         });
         self.check()?;
         Ok(Pending { staging, lengths, mapped, submission })
     }
 
-    /// The values of a read-back: waits for them, and for nothing that was submitted after it.
+    /// The values of a read-back, when they are there; nothing that was submitted after it is waited for.
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails.
-    pub fn finish(&self, pending: &Pending) -> Result<Vec<Vec<u32>>> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(pending.submission.clone()), timeout: None };
-        self.device.poll(wait).map_err(|error| Error::Device(error.to_string()))?;
+    pub async fn finish(&self, pending: &Pending) -> Result<Vec<Vec<u32>>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let wait = wgpu::PollType::Wait { submission_index: Some(pending.submission.clone()), timeout: None };
+            self.device.poll(wait).map_err(|error| Error::Device(error.to_string()))?;
+        }
         self.check()?;
         // Another thread that polls may be the one that tells.
-        let result = pending.mapped.recv().map_err(|_| Error::Device("a read-back was dropped".into()))?;
+        let result = pending.mapped.recv().await.map_err(|_| Error::Device("a read-back was dropped".into()))?;
+        self.check()?;
         pending.values(result)
     }
 
@@ -184,32 +203,23 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        let bytes = (len * size_of::<T>()) as u64;
-        if bytes > buffer.bytes {
-            return Err(Error::Internal(format!("reading {bytes} bytes of a buffer of {}", buffer.bytes)));
-        }
+        pollster::block_on(self.fetch(buffer, len))
+    }
+
+    /// The first `len` 32-bit values of `buffer`, as everything submitted before leaves them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
+    pub async fn fetch<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
+        const { assert!(size_of::<T>() == 4) };
         if len == 0 {
             return Ok(Vec::new());
         }
-        self.readbacks.fetch_add(1, Ordering::Relaxed);
-        let staging = self.staging(bytes.next_multiple_of(4));
-        let mut encoder =
-            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
-        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, bytes.next_multiple_of(4));
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only when the caller gave up; nothing is left to tell it then.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        let result = receiver.recv().map_err(|_| Error::Device("a read-back was dropped".into()))?;
-        result.map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
-        self.check()?;
-        let mapped =
-            staging.get_mapped_range(..).map_err(|error| Error::Device(format!("a read-back failed: {error}")))?;
-        Ok(bytemuck::pod_collect_to_vec(&mapped[..bytes as usize]))
+        let pending = self.read_later(&[(buffer, len)])?;
+        let words = self.finish(&pending).await?.swap_remove(0);
+        Ok(bytemuck::pod_collect_to_vec(&words))
     }
 }
 
@@ -232,7 +242,7 @@ impl Pending {
     pub fn take(&self) -> Result<Option<Vec<Vec<u32>>>> {
         match self.mapped.try_recv() {
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Error::Device("a read-back was dropped".into())),
+            Err(TryRecvError::Closed) => Err(Error::Device("a read-back was dropped".into())),
             Ok(result) => self.values(result).map(Some),
         }
     }

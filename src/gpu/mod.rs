@@ -1,7 +1,8 @@
 //! The device: adapter choice, buffers, pipelines, one recorded list of commands per submission, read-back.
 //!
 //! Invariants: nothing outside this module talks to wgpu; every buffer fits one binding of the device; every failure of
-//! the device (validation, memory, loss) surfaces as an [`Error`] at the next [`Gpu::check`], never as a panic.
+//! the device (validation, memory, loss) surfaces as an [`Error`] at the next [`Gpu::check`], never as a panic; what waits for
+//! the device is `async`, for a browser cannot be made to wait: methods that do wait are native alone.
 
 mod buffer;
 mod cache;
@@ -10,8 +11,11 @@ mod recorder;
 mod shader;
 
 pub use buffer::{Buffer, Contents, Pending};
+#[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
 pub use pipeline::{Access, Kernel, PipelineKey};
+#[cfg(not(target_arch = "wasm32"))]
+pub use pollster::block_on;
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
 
@@ -89,6 +93,8 @@ pub struct Gpu {
     submissions: AtomicU64,
     dispatches: AtomicU64,
     arena: Mutex<recorder::Arena>,
+    /// Dispatches times rows that were done in a second, when it was last looked at.
+    pace: AtomicU64,
     /// Where facts about this adapter are kept.
     facts: Option<PathBuf>,
     choices: [AtomicUsize; CHOICES],
@@ -96,6 +102,12 @@ pub struct Gpu {
 
 /// Choices between kernel shapes that a device can hold.
 const CHOICES: usize = 8;
+
+/// Of several failures the first is told: the others follow from it.
+fn keep_first(slot: &Mutex<Option<String>>, text: String) {
+    let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    slot.get_or_insert(text);
+}
 
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -121,6 +133,17 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     }
 }
 
+#[cfg(target_arch = "wasm32")]
+async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    // A page is told of one adapter.
+    let wish = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..wgpu::RequestAdapterOptions::default()
+    };
+    instance.request_adapter(&wish).await.into_iter().collect()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
 async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
     // The best kind first, so that index 0 is what a run without --device uses.
@@ -135,8 +158,14 @@ async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 }
 
 /// Every adapter of the machine, the one used by default first.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn adapters() -> Vec<AdapterInfo> {
-    let found = pollster::block_on(enumerate(&instance()));
+    pollster::block_on(adapters_async())
+}
+
+/// [`adapters`] where nothing can be waited for.
+pub async fn adapters_async() -> Vec<AdapterInfo> {
+    let found = enumerate(&instance()).await;
     found.iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
 }
 
@@ -145,14 +174,15 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::NoAdapter`] when nothing fits `options.adapter`, [`Error::Device`] when the driver refuses.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(options: &GpuOptions) -> Result<Arc<Gpu>> {
         pollster::block_on(Gpu::open_async(options))
     }
 
-    /// [`Gpu::open`] where blocking is impossible.
+    /// `Gpu::open` where nothing can be waited for.
     ///
     /// # Errors
-    /// As [`Gpu::open`].
+    /// [`Error::NoAdapter`] when nothing fits `options.adapter`, [`Error::Device`] when the driver refuses.
     pub async fn open_async(options: &GpuOptions) -> Result<Arc<Gpu>> {
         let found = enumerate(&instance()).await;
         let wanted = options.adapter.as_deref();
@@ -188,10 +218,6 @@ impl Gpu {
             .await
             .map_err(|error| Error::Device(format!("`{}` refused to open: {error}", info.name)))?;
         let failure = Arc::new(Mutex::new(None));
-        let keep_first = |slot: &Mutex<Option<String>>, text: String| {
-            let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            slot.get_or_insert(text);
-        };
         let slot = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&slot, error.to_string())));
         let slot = failure.clone();
@@ -225,6 +251,7 @@ impl Gpu {
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
             arena,
+            pace: AtomicU64::new(0),
             facts: options.cache.clone(),
             choices: Default::default(),
         }))
@@ -276,7 +303,8 @@ impl Gpu {
     }
 
     /// Bytes of memory that the system could still give to this device; `None` where that cannot be known, such as for the
-    /// memory of a graphics card.
+    /// memory of a graphics card, or in a browser.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn memory_available(&self) -> Option<u64> {
         if !matches!(self.info.kind.as_str(), "Cpu" | "IntegratedGpu") {
             return None;
@@ -287,10 +315,15 @@ impl Gpu {
         Some(system.available_memory()).filter(|&bytes| bytes > 0)
     }
 
+    #[cfg(target_arch = "wasm32")]
+    #[expect(missing_docs, reason = "as above")]
+    pub fn memory_available(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives the device up, as a driver does that crashes: everything after fails. For tests of what follows.
     pub fn lose(&self) {
-        let mut slot = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        slot.get_or_insert("the device was given up".into());
+        keep_first(&self.failure, "the device was given up".into());
         self.device.destroy();
     }
 
@@ -307,8 +340,27 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
+        pollster::block_on(self.idle())
+    }
+
+    /// Done when everything submitted so far is; of a native device, the first look at it waits.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub async fn idle(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Error::Device(error.to_string()))?;
+        #[cfg(target_arch = "wasm32")]
+        {
+            let (done, told) = async_channel::bounded(1);
+            self.queue.on_submitted_work_done(move || {
+                // Whoever waited may have given up.
+                let _ = done.try_send(());
+            });
+            told.recv().await.map_err(|_| Error::Device("the device gave up its work".into()))?;
+        }
         self.check()
     }
 }

@@ -116,7 +116,7 @@ impl Gpu {
             // parameter or a constant, every divisor is positive.
             unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
-        let started = std::time::Instant::now();
+        let started = web_time::Instant::now();
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(name),
             layout: Some(&layout),
@@ -132,9 +132,9 @@ impl Gpu {
             store.compiled();
         }
         tracing::debug!(kernel = name, variant = ?variant.numbers, ms = started.elapsed().as_millis() as u64, "pipeline");
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::Internal(format!("the shader `{name}` does not compile: {error}")));
-        }
+        self.expect_none(scope, move |error| {
+            Error::Internal(format!("the shader `{name}` does not compile: {error}"))
+        })?;
         Ok(Pipeline { raw, storage_layout, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), name })
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// Workgroups in x, y and z.
 pub type Grid = [u32; 3];
@@ -14,6 +15,10 @@ pub type Grid = [u32; 3];
 const PARAMS_STRIDE: usize = 256;
 /// Bind groups kept before the cache starts anew; a forward pass of a large model needs some thousands.
 const CACHED_GROUPS: usize = 1 << 14;
+/// How long a device may be busy with us before a page is drawn.
+const PIECE: Duration = Duration::from_millis(30);
+/// Dispatches that a piece has at least: some layer's half.
+const SHORTEST_PIECE: usize = 4;
 
 /// What outlives a recording: the parameter buffer and the bind groups made so far.
 pub(super) struct Arena {
@@ -56,7 +61,6 @@ impl Arena {
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     storage: wgpu::BindGroup,
-    params: u32,
     grid: Grid,
 }
 
@@ -64,6 +68,7 @@ struct Dispatch {
 pub struct Recorder<'g> {
     gpu: &'g Gpu,
     dispatches: Vec<Dispatch>,
+    /// [`PARAMS_STRIDE`] bytes a dispatch.
     params: Vec<u8>,
 }
 
@@ -135,7 +140,7 @@ impl<'g> Recorder<'g> {
         let start = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(start + PARAMS_STRIDE, 0);
-        self.dispatches.push(Dispatch { pipeline, storage, params: start as u32, grid });
+        self.dispatches.push(Dispatch { pipeline, storage, grid });
         Ok(())
     }
 
@@ -170,37 +175,66 @@ impl<'g> Recorder<'g> {
     /// # Errors
     /// [`Error::Device`] when the device reported a failure.
     pub fn submit(&mut self) -> Result<()> {
-        if self.dispatches.is_empty() {
+        self.send(self.dispatches.len())
+    }
+
+    /// [`Recorder::submit`] of a long list whose dispatches work on some `rows` rows each. In a browser it goes out in pieces of
+    /// [`PIECE`], each after the one before is done: what draws the page shares the device, and one that is busy for seconds
+    /// is reset.
+    ///
+    /// # Errors
+    /// As [`Recorder::submit`].
+    pub async fn submit_paced(&mut self, rows: usize) -> Result<()> {
+        if cfg!(not(target_arch = "wasm32")) {
+            return self.submit();
+        }
+        let rows = rows.max(1) as f64;
+        while !self.dispatches.is_empty() {
+            let known = self.gpu.pace.load(Ordering::Relaxed) as f64 * PIECE.as_secs_f64();
+            let count = ((known / rows) as usize).clamp(SHORTEST_PIECE, self.dispatches.len().max(SHORTEST_PIECE));
+            let count = count.min(self.dispatches.len());
+            let started = web_time::Instant::now();
+            self.send(count)?;
+            self.gpu.idle().await?;
+            let pace = count as f64 * rows / started.elapsed().as_secs_f64().max(1e-4);
+            self.gpu.pace.store(pace as u64, Ordering::Relaxed);
+        }
+        self.gpu.check()
+    }
+
+    /// Sends the first `count` dispatches, which are then gone from the list.
+    fn send(&mut self, count: usize) -> Result<()> {
+        if count == 0 {
             return self.gpu.check();
         }
         let device = &self.gpu.device;
         let mut arena = self.gpu.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        if arena.params.size() < self.params.len() as u64 {
-            let bytes = (self.params.len() as u64).next_power_of_two();
-            let (params, group) = Arena::params(device, &arena.layout, bytes);
+        let bytes = count * PARAMS_STRIDE;
+        if arena.params.size() < bytes as u64 {
+            let (params, group) = Arena::params(device, &arena.layout, (bytes as u64).next_power_of_two());
             (arena.params, arena.group) = (params, group);
         }
-        self.gpu.queue.write_buffer(&arena.params, 0, &self.params);
+        self.gpu.queue.write_buffer(&arena.params, 0, &self.params[..bytes]);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("secateur") });
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = 0;
-            for dispatch in &self.dispatches {
+            for (dispatch, place) in self.dispatches.iter().take(count).zip(0u32..) {
                 if dispatch.pipeline.id != current {
                     pass.set_pipeline(&dispatch.pipeline.raw);
                     current = dispatch.pipeline.id;
                 }
                 pass.set_bind_group(0, &dispatch.storage, &[]);
-                pass.set_bind_group(1, &arena.group, &[dispatch.params]);
+                pass.set_bind_group(1, &arena.group, &[place * PARAMS_STRIDE as u32]);
                 let [x, y, z] = dispatch.grid;
                 pass.dispatch_workgroups(x, y, z);
             }
         }
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.submissions.fetch_add(1, Ordering::Relaxed);
-        self.gpu.dispatches.fetch_add(self.dispatches.len() as u64, Ordering::Relaxed);
-        self.dispatches.clear();
-        self.params.clear();
+        self.gpu.dispatches.fetch_add(count as u64, Ordering::Relaxed);
+        self.dispatches.drain(..count);
+        self.params.drain(..bytes);
         self.gpu.check()
     }
 }

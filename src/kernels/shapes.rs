@@ -8,7 +8,8 @@ use super::{Kept, Tile, gate_up, matmul_columns, matmul_rows};
 use crate::error::Result;
 use crate::format::Weight;
 use crate::gpu::{Buffer, Gpu, Recorder, Tier};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Matmuls that have several shapes for one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::gguf::Gguf;
 use super::mapped::{MappedFile, hex};
 use super::names::Convention;
 use super::safetensors::Folder;
-use super::tensor::{LayerTensor, TensorEntry, TensorRole, TensorView};
+use super::tensor::{LayerTensor, TensorEntry, TensorRole, TensorType, TensorView};
 use crate::config::{ModelConfig, TextSource};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -64,6 +64,26 @@ impl ModelFiles {
         Self::from_gguf(MappedFile::from_bytes(name, bytes))
     }
 
+    /// Opens a GGUF file of the page, of which only the header is read. Weights come with [`ModelFiles::hold`].
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    #[cfg(target_arch = "wasm32")]
+    pub async fn begin(blob: &crate::origin::Blob) -> Result<ModelFiles> {
+        /// Larger than the header of most models, whose vocabulary is the bulk of it.
+        const HEAD: u64 = 4 << 20;
+        /// No header is that large.
+        const MOST: u64 = 256 << 20;
+        let mut head = HEAD;
+        loop {
+            // A header that is cut off reads like a damaged one: only the whole of it tells.
+            match Self::from_gguf(MappedFile::begin(blob, head).await?) {
+                Err(_) if head < blob.len().min(MOST) => head *= 4,
+                made => return made,
+            }
+        }
+    }
+
     fn from_gguf(file: MappedFile) -> Result<ModelFiles> {
         let gguf = Gguf::parse(file)?;
         let config = gguf.model_config()?;
@@ -90,7 +110,7 @@ impl ModelFiles {
     fn check(&self) -> Result<()> {
         self.config.validate()?;
         for role in self.roles() {
-            self.tensor(role)?;
+            self.entry(role)?;
         }
         match self.tensors.keys().find(|name| !self.is_known(name)) {
             None => Ok(()),
@@ -129,6 +149,14 @@ impl ModelFiles {
     /// [`Error::TensorMissing`] if the files lack it; [`Error::TensorShape`] if its shape is not what the configuration
     /// implies.
     pub fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
+        let (name, entry) = self.entry(role)?;
+        let bytes = self.files.get(entry.file).and_then(|file| file.get(entry.range.clone()));
+        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` lies outside of its file")))?;
+        Ok(TensorView { name, kind: entry.kind, rows: entry.rows(), cols: entry.cols(), bytes })
+    }
+
+    /// Its name and its place in the files.
+    fn entry(&self, role: TensorRole) -> Result<(&str, &TensorEntry)> {
         let name = self
             .convention()
             .name(role)
@@ -140,9 +168,26 @@ impl ModelFiles {
             let expected = if rows == 1 { vec![cols] } else { vec![rows, cols] };
             return Err(Error::TensorShape { name: name.clone(), expected, found: entry.shape.clone() });
         }
-        let bytes = self.files.get(entry.file).and_then(|file| file.get(entry.range.clone()));
-        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` lies outside of its file")))?;
-        Ok(TensorView { name, kind: entry.kind, rows, cols, bytes })
+        Ok((name, entry))
+    }
+
+    /// Reads the tensors of these roles out of the page's file; those that the files lack are left out.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) async fn hold(&self, roles: &[TensorRole]) -> Result<Held<'_>> {
+        let mut bytes = Vec::new();
+        for &role in roles.iter().filter(|&&role| self.has(role)) {
+            let entry = self.entry(role)?.1;
+            bytes.push((role, self.files[entry.file].fetch(entry.range.clone()).await?));
+        }
+        Ok(Held { files: self, bytes })
+    }
+
+    /// The types of the tensors that the model uses, each with its bytes.
+    pub fn types(&self) -> impl Iterator<Item = (TensorType, usize)> {
+        self.roles().filter_map(|role| self.entry(role).ok()).map(|(_, entry)| (entry.kind, entry.range.len()))
     }
 
     /// Whether the files have a tensor for `role` that the model uses: a head that is tied to the embedding is none,
@@ -160,7 +205,7 @@ impl ModelFiles {
 
     /// Size of the weight files in bytes.
     pub fn total_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len() as u64).sum()
+        self.files.iter().map(|file| file.total() as u64).sum()
     }
 
     /// SHA-256 in lower-case hexadecimal; reads the weights once.
@@ -229,6 +274,35 @@ impl ModelFiles {
                 LayerTensor::Down => [hidden, config.intermediate_size],
             },
         }
+    }
+}
+
+/// Where a model's tensors come from.
+pub(super) trait Tensors {
+    /// The tensor that plays `role`.
+    fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>>;
+}
+
+impl Tensors for ModelFiles {
+    fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
+        ModelFiles::tensor(self, role)
+    }
+}
+
+/// Some tensors in memory.
+#[cfg(target_arch = "wasm32")]
+pub(super) struct Held<'f> {
+    files: &'f ModelFiles,
+    bytes: Vec<(TensorRole, Vec<u8>)>,
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Tensors for Held<'_> {
+    fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
+        let (name, entry) = self.files.entry(role)?;
+        let bytes = self.bytes.iter().find(|(held, _)| *held == role).map(|(_, bytes)| bytes);
+        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` was not read")))?;
+        Ok(TensorView { name, kind: entry.kind, rows: entry.rows(), cols: entry.cols(), bytes })
     }
 }
 

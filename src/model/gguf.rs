@@ -29,7 +29,7 @@ impl Gguf {
     /// # Errors
     /// [`Error::BadFile`] naming the first thing that is wrong, with its numbers.
     pub fn parse(file: MappedFile) -> Result<Gguf> {
-        let Header { version, metadata, tensors } = reader::read_header(&file, file.path())?;
+        let Header { version, metadata, tensors } = reader::read_header(&file, file.total(), file.path())?;
         Ok(Gguf { file, version, metadata, tensors })
     }
 

@@ -1,8 +1,12 @@
-//! A whole file as bytes: memory-mapped where there is a file system, owned where there is none (the browser).
+//! A file as bytes: memory-mapped where there is a file system. In a browser its head is in memory, and the rest is read when it
+//! is asked for.
 //!
 //! Invariant: what is mapped is a regular, non-empty file, opened for reading only.
 
 use crate::error::{Error, Result};
+#[cfg(target_arch = "wasm32")]
+use crate::origin::Blob;
+#[cfg(not(target_arch = "wasm32"))]
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -20,8 +24,11 @@ pub struct MappedFile {
 
 #[derive(Debug)]
 enum Content {
+    #[cfg(not(target_arch = "wasm32"))]
     Map(Mmap),
     Owned(Vec<u8>),
+    #[cfg(target_arch = "wasm32")]
+    Head(Vec<u8>, Blob),
 }
 
 impl MappedFile {
@@ -29,6 +36,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be opened or mapped; [`Error::BadFile`] if it is empty or not a regular file.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<MappedFile> {
         // Asked before opening: opening a pipe would wait for a writer for ever.
         let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
@@ -44,6 +52,50 @@ impl MappedFile {
         // alternative is a copy of the whole model in memory.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
         Ok(MappedFile { path: path.to_path_buf(), content: Content::Map(map) })
+    }
+
+    /// A browser has no paths: says so.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] always.
+    #[cfg(target_arch = "wasm32")]
+    pub fn open(path: &Path) -> Result<MappedFile> {
+        Err(Error::bad_file(path, "a browser reads no files by their path: pick the file, or drop it onto the page"))
+    }
+
+    /// A file of the page with its first `head` bytes, which this reads.
+    ///
+    /// # Errors
+    /// Those of [`Blob::read`].
+    #[cfg(target_arch = "wasm32")]
+    pub async fn begin(blob: &Blob, head: u64) -> Result<MappedFile> {
+        let bytes = blob.read(0..head.min(blob.len())).await?;
+        Ok(MappedFile { path: PathBuf::from(blob.name()), content: Content::Head(bytes, blob.clone()) })
+    }
+
+    /// Reads a stretch of the file, wherever it lies.
+    ///
+    /// # Errors
+    /// Those of [`Blob::read`], and [`Error::Internal`] for a stretch outside the file.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn fetch(&self, range: std::ops::Range<usize>) -> Result<Vec<u8>> {
+        match (self.get(range.clone()), &self.content) {
+            (Some(bytes), _) => Ok(bytes.to_vec()),
+            (None, Content::Head(_, blob)) => blob.read(range.start as u64..range.end as u64).await,
+            (None, Content::Owned(bytes)) => {
+                Err(Error::Internal(format!("bytes {range:?} of a file of {} bytes", bytes.len())))
+            }
+        }
+    }
+
+    /// Bytes of the whole file.
+    pub fn total(&self) -> usize {
+        match &self.content {
+            #[cfg(target_arch = "wasm32")]
+            // More than a tab's 32 bits address is no tensor's place either.
+            Content::Head(_, blob) => usize::try_from(blob.len()).unwrap_or(usize::MAX),
+            _ => self.len(),
+        }
     }
 
     /// Takes bytes that are in memory already; `name` stands for the path in errors.
@@ -67,8 +119,11 @@ impl Deref for MappedFile {
 
     fn deref(&self) -> &[u8] {
         match &self.content {
+            #[cfg(not(target_arch = "wasm32"))]
             Content::Map(map) => map,
             Content::Owned(bytes) => bytes,
+            #[cfg(target_arch = "wasm32")]
+            Content::Head(bytes, _) => bytes,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! hands out has been checked against the files' sizes and against the configuration; files are treated as hostile.
 
 pub mod catalogue;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod datasets;
 pub mod files;
 pub mod gguf;
@@ -12,8 +13,10 @@ mod names;
 // The browser has neither files nor processes; a page fetches its model itself.
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pull;
+#[cfg(not(target_arch = "wasm32"))]
 mod random;
 pub mod safetensors;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod shapes;
 mod tensor;
 mod weights;

@@ -1,5 +1,7 @@
-//! A model's weights on the GPU, uploaded tensor by tensor out of the mapped files: the host never holds a second copy.
+//! A model's weights on the GPU, uploaded tensor by tensor out of the mapped files, or in a browser out of pieces of the file
+//! that are read one after another: the host never holds a second copy.
 
+use super::files::Tensors;
 use super::{LayerTensor, ModelFiles, TensorRole, TensorView};
 use crate::config::{ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
@@ -7,6 +9,7 @@ use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::column_power::{self, Degree};
 use crate::kernels::rope_append::{self, Turns};
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The weights of one transformer layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
@@ -60,6 +63,7 @@ impl ModelWeights {
     /// # Errors
     /// [`Error::Unsupported`] for a tensor type without kernels, [`Error::TensorNotFinite`] for damaged values, and those
     /// of [`Gpu::buffer`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn upload(gpu: &Gpu, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<ModelWeights> {
         let config = files.config.clone();
         let tied = config.tie_word_embeddings;
@@ -80,6 +84,36 @@ impl ModelWeights {
         let output_norm = norm(gpu, files, TensorRole::OutputNorm)?;
         gpu.wait()?;
         progress(1.0)?;
+        let frequencies = config.rope_frequencies();
+        Ok(ModelWeights { config, embedding, output, output_norm, layers, frequencies })
+    }
+
+    /// Reads and uploads every tensor, one after another; `progress` as in `upload`.
+    ///
+    /// # Errors
+    /// Those of `upload`, and of reading the file.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn fetch(
+        gpu: &Gpu,
+        files: &ModelFiles,
+        progress: &mut dyn FnMut(f32) -> Result<()>,
+    ) -> Result<ModelWeights> {
+        let config = files.config.clone();
+        let held = files.hold(&[TensorRole::TokenEmbedding]).await?;
+        let embedding = weight(gpu, &held, TensorRole::TokenEmbedding, Layout::Rows)?;
+        let held = files.hold(&[TensorRole::Output, TensorRole::OutputNorm]).await?;
+        let output = match config.tie_word_embeddings {
+            true => None,
+            false => Some(weight(gpu, &held, TensorRole::Output, Layout::Rows)?),
+        };
+        let output_norm = norm(gpu, &held, TensorRole::OutputNorm)?;
+        let mut layers = Vec::new();
+        for index in 0..config.num_hidden_layers {
+            let roles = LayerTensor::ALL.map(|tensor| TensorRole::Layer(index, tensor));
+            layers.push(layer(gpu, &files.hold(&roles).await?, index)?);
+            gpu.idle().await?;
+            progress((index + 1) as f32 / config.num_hidden_layers as f32)?;
+        }
         let frequencies = config.rope_frequencies();
         Ok(ModelWeights { config, embedding, output, output_norm, layers, frequencies })
     }
@@ -105,6 +139,7 @@ impl ModelWeights {
 }
 
 /// All layers: laying weights out keeps a processor busy longer than reading them, so every processor takes some.
+#[cfg(not(target_arch = "wasm32"))]
 fn layers(
     gpu: &Gpu,
     files: &ModelFiles,
@@ -151,7 +186,7 @@ fn layers(
     })
 }
 
-fn layer(gpu: &Gpu, files: &ModelFiles, index: usize) -> Result<LayerWeights> {
+fn layer(gpu: &Gpu, files: &impl Tensors, index: usize) -> Result<LayerWeights> {
     let role = |tensor| TensorRole::Layer(index, tensor);
     let tensor = |tensor| files.tensor(role(tensor)).and_then(host);
     let columns = |tensor| weight(gpu, files, role(tensor), Layout::Columns);
@@ -194,12 +229,12 @@ fn shard_rows(gpu: &Gpu, view: TensorView<'_>, layout: Layout) -> Result<usize> 
     Ok(rows_per_shard(gpu, host(view)?.format, layout, view.cols))
 }
 
-fn weight(gpu: &Gpu, files: &ModelFiles, role: TensorRole, layout: Layout) -> Result<Weight> {
+fn weight(gpu: &Gpu, files: &impl Tensors, role: TensorRole, layout: Layout) -> Result<Weight> {
     let view = files.tensor(role)?;
     Weight::upload(gpu, host(view)?, layout, shard_rows(gpu, view, layout)?)
 }
 
-fn vector(files: &ModelFiles, role: TensorRole) -> Result<Vec<f32>> {
+fn vector(files: &impl Tensors, role: TensorRole) -> Result<Vec<f32>> {
     let view = files.tensor(role)?;
     let tensor = host(view)?;
     if let Some((index, value)) = tensor.format.first_not_finite(tensor.bytes) {
@@ -208,6 +243,6 @@ fn vector(files: &ModelFiles, role: TensorRole) -> Result<Vec<f32>> {
     Ok(tensor.format.dequantise(tensor.bytes))
 }
 
-fn norm(gpu: &Gpu, files: &ModelFiles, role: TensorRole) -> Result<Buffer> {
+fn norm(gpu: &Gpu, files: &impl Tensors, role: TensorRole) -> Result<Buffer> {
     gpu.upload("norm", &vector(files, role)?)
 }

@@ -6,7 +6,7 @@ use crate::protocol::{Cost, Stop, rate};
 use crate::prune::Flops;
 use crate::text::{StopStrings, StreamDecoder, Tokenizer};
 use std::ops::ControlFlow;
-use std::time::Instant;
+use web_time::Instant;
 
 /// What one answer is written with; several runs of [`Writer::write`] go on with one text.
 pub struct Writer<'a> {
@@ -59,8 +59,8 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// Those of the engine and the listener; what was written until then stays in `written`.
-    pub fn write(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Stop> {
-        let stop = self.until_stop(new, written, hear)?;
+    pub async fn write(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Stop> {
+        let stop = self.until_stop(new, written, hear).await?;
         if stop != Stop::Context {
             self.finish(written, hear)?;
         }
@@ -84,8 +84,8 @@ impl Writer<'_> {
     }
 
     /// While a token becomes text, and whoever listens draws it, the pass of that token runs.
-    fn until_stop(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Stop> {
-        if !self.read(new, written, hear)? {
+    async fn until_stop(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<Stop> {
+        if !self.read(new, written, hear).await? {
             return Ok(Stop::Stopped);
         }
         let (earlier, cost) = (written.decode_seconds, written.decode);
@@ -95,12 +95,12 @@ impl Writer<'_> {
             if written.ids.len() >= self.max_tokens {
                 return Ok(Stop::Length);
             }
-            self.sequences.draw(std::slice::from_mut(&mut self.sampler))?;
+            self.sequences.draw(std::slice::from_mut(&mut self.sampler)).await?;
             if written.ids.len() + 1 < self.max_tokens {
                 // Where it must not, it runs when the token is appended.
                 self.sequences.run_ahead()?;
             }
-            let token = self.sequences.drawn()?.swap_remove(0);
+            let token = self.sequences.drawn().await?.swap_remove(0);
             if !std::mem::take(&mut behind_prompt) {
                 written.decoded += 1;
                 written.decode_seconds = earlier + started.elapsed().as_secs_f64();
@@ -131,12 +131,12 @@ impl Writer<'_> {
     }
 
     /// Runs the prompt; `false` where the listener ended it.
-    fn read(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<bool> {
+    async fn read(&mut self, new: &[u32], written: &mut Written, hear: &mut Listener<'_>) -> Result<bool> {
         let (earlier, prefilled, cost) = (written.prefill_seconds, written.prefilled, written.prefill);
         let (before, started) = (meter(self.sequences), Instant::now());
         let mut done = 0;
         loop {
-            done = self.sequences.prefill_part(new, done)?;
+            done = self.sequences.prefill_part(new, done).await?;
             written.prefilled = prefilled + done;
             written.prefill_seconds = earlier + started.elapsed().as_secs_f64();
             written.prefill = cost + since(self.sequences, before);

@@ -8,10 +8,10 @@ use crate::engine::{SequenceOptions, Sequences};
 use crate::error::Result;
 use crate::protocol::{Comparison, Event, Request, rate};
 use crate::text::StopStrings;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Compares, telling everything on the way; stopped early, the comparison ends with what it has.
-pub(super) fn compare(model: &Model, request: &Request, line: &mut dyn Line) -> Result<()> {
+pub(super) async fn compare(model: &Model, request: &Request, line: &mut dyn Line) -> Result<()> {
     request.sampling.validate()?;
     let begun = encode_begun(model, &request.begun)?;
     let room = Room {
@@ -23,8 +23,8 @@ pub(super) fn compare(model: &Model, request: &Request, line: &mut dyn Line) -> 
     let mut ids = fit(&request.messages, room, &mut |messages| encode(model, messages))?.ids;
     ids.extend(&begun);
     let mut run = Run { model, request, line, ids, begun, comparison: Comparison::default() };
-    let answer = run.dense()?;
-    run.pruned(&answer)?;
+    let answer = run.dense().await?;
+    run.pruned(&answer).await?;
     run.comparison.complete = true;
     run.tell();
     Ok(())
@@ -47,7 +47,7 @@ impl Run<'_> {
     }
 
     /// A sequence of its own, so that the chat's cache stays, with the logits behind the prompt; `None` when stopped.
-    fn start(&mut self, prune: PruneConfig) -> Result<Option<(Sequences, Vec<f32>)>> {
+    async fn start(&mut self, prune: PruneConfig) -> Result<Option<(Sequences, Vec<f32>)>> {
         let context = (self.ids.len() + self.request.max_tokens).min(self.model.info.context);
         let options = SequenceOptions { samples: 1, context, prune, known: self.model.known.clone(), live: false };
         let mut sequences = Sequences::new(&self.model.engine, options)?;
@@ -56,17 +56,19 @@ impl Run<'_> {
             if self.line.stopped() {
                 return Ok(None);
             }
-            done = sequences.prefill_part(&self.ids, done)?;
+            done = sequences.prefill_part(&self.ids, done).await?;
             if done == self.ids.len() {
-                let logits = sequences.logits()?.swap_remove(0);
+                let logits = sequences.fetch_logits().await?.swap_remove(0);
                 return Ok(Some((sequences, logits)));
             }
         }
     }
 
     /// Writes the dense answer; returns its tokens.
-    fn dense(&mut self) -> Result<Vec<u32>> {
-        let Some((mut sequences, mut logits)) = self.start(PruneConfig::default())? else { return Ok(Vec::new()) };
+    async fn dense(&mut self) -> Result<Vec<u32>> {
+        let Some((mut sequences, mut logits)) = self.start(PruneConfig::default()).await? else {
+            return Ok(Vec::new());
+        };
         let tokenizer = &self.model.tokenizer;
         let mut sampler = sampler(&self.request.sampling, &self.begun)?;
         let mut decoder =
@@ -91,7 +93,8 @@ impl Run<'_> {
             if stops.stopped() || full || self.line.stopped() {
                 break;
             }
-            logits = sequences.step(&[token])?.swap_remove(0);
+            sequences.append(&[token])?;
+            logits = sequences.fetch_logits().await?.swap_remove(0);
         }
         let mut rest = stops.push(&decoder.finish());
         rest.push_str(&stops.finish());
@@ -100,11 +103,11 @@ impl Run<'_> {
     }
 
     /// Runs the pruned model over the dense answer.
-    fn pruned(&mut self, answer: &[u32]) -> Result<()> {
+    async fn pruned(&mut self, answer: &[u32]) -> Result<()> {
         if answer.is_empty() {
             return Ok(());
         }
-        let Some((mut sequences, mut logits)) = self.start(self.request.prune.clone())? else { return Ok(()) };
+        let Some((mut sequences, mut logits)) = self.start(self.request.prune.clone()).await? else { return Ok(()) };
         let (mut nll, started) = (0.0, Instant::now());
         for (count, &token) in (1..).zip(answer) {
             nll += negative_log_likelihood(&logits, token);
@@ -115,7 +118,8 @@ impl Run<'_> {
                 break;
             }
             if count as usize != answer.len() {
-                logits = sequences.step(&[token])?.swap_remove(0);
+                sequences.append(&[token])?;
+                logits = sequences.fetch_logits().await?.swap_remove(0);
             }
         }
         Ok(())

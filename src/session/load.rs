@@ -3,16 +3,19 @@
 use super::talk::Talk;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::gpu::{self, Gpu, GpuOptions, cache_folder};
+use crate::gpu::{self, Gpu, GpuOptions};
 use crate::model::catalogue::Catalogue;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::model::pull::{self, PullOptions};
+#[cfg(target_arch = "wasm32")]
+use crate::model::shelf;
 use crate::model::{ModelFiles, TensorType};
 use crate::protocol::{Device, Load, ModelInfo};
 use crate::prune::{Calibration, Knowledge};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
 /// A model at work.
 pub(super) struct Model {
@@ -31,22 +34,31 @@ pub(super) struct Model {
 pub(super) type Progress<'p> = dyn FnMut(&str, Option<f32>) -> Result<()> + 'p;
 
 /// Loads a model.
-pub(super) fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
+pub(super) async fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
     let started = Instant::now();
     progress("opening", None)?;
-    let path = pull::resolve(&load.model, &pull::models_dir()?)?;
-    let files = ModelFiles::open(&path)?;
+    let files = open(&load.model).await?;
     let tokenizer = Tokenizer::new(&files.text)?;
     let template = ChatTemplate::new(&files.text, &tokenizer)?;
     progress("opening the device", None)?;
-    let gpu = Gpu::open(&GpuOptions { adapter: load.device.clone(), cache: cache_folder(), ..GpuOptions::default() })?;
-    let engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
+    let (gpu, engine);
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let cache = gpu::cache_folder();
+        gpu = Gpu::open(&GpuOptions { adapter: load.device.clone(), cache, ..GpuOptions::default() })?;
+        engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
+    }
+    #[cfg(target_arch = "wasm32")]
+    {
+        gpu = Gpu::open_async(&GpuOptions::default()).await?;
+        engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share))).await?;
+    }
     progress("looking for a calibration", None)?;
     let calibration = calibration(&files);
     let config = files.config.clone();
     let info = ModelInfo {
         name: load.model.clone(),
-        path,
+        path: files.path.clone(),
         format: format!("{}, {}", files.format_name(), weight_types(&files)),
         context: load.context.clamp(1, config.max_position_embeddings),
         config,
@@ -60,7 +72,18 @@ pub(super) fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
     Ok(Model { info, tokenizer, template, engine, known, talk: None })
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+async fn open(model: &str) -> Result<ModelFiles> {
+    ModelFiles::open(&pull::resolve(model, &pull::models_dir()?)?)
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn open(model: &str) -> Result<ModelFiles> {
+    ModelFiles::begin(&shelf::find(model).await?).await
+}
+
 /// The calibration that `secateur calibrate` has made of this model. One that cannot be read is no reason not to talk.
+#[cfg(not(target_arch = "wasm32"))]
 fn calibration(files: &ModelFiles) -> Option<Calibration> {
     Calibration::of_model(files).unwrap_or_else(|error| {
         tracing::warn!(%error, "the calibration of this model cannot be used");
@@ -68,8 +91,15 @@ fn calibration(files: &ModelFiles) -> Option<Calibration> {
     })
 }
 
+/// A browser has none.
+#[cfg(target_arch = "wasm32")]
+fn calibration(_: &ModelFiles) -> Option<Calibration> {
+    None
+}
+
 /// Downloads a model of the catalogue.
-pub(super) fn download(name: &str, progress: &mut Progress<'_>) -> Result<()> {
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) async fn download(name: &str, progress: &mut Progress<'_>) -> Result<()> {
     let catalogue = Catalogue::builtin()?;
     let mut hear = |at: pull::Progress| {
         let share = (at.total > 0 && at.done > 0).then(|| at.done as f32 / at.total as f32);
@@ -78,21 +108,27 @@ pub(super) fn download(name: &str, progress: &mut Progress<'_>) -> Result<()> {
     pull::pull(catalogue.get(name)?, &mut PullOptions::new(pull::models_dir()?, &mut hear)).map(|_| ())
 }
 
+/// Downloads a model of the catalogue.
+#[cfg(target_arch = "wasm32")]
+pub(super) async fn download(name: &str, progress: &mut Progress<'_>) -> Result<()> {
+    shelf::download(Catalogue::builtin()?.get(name)?, progress).await
+}
+
 /// The devices of this machine, the default first.
-pub(super) fn devices() -> Vec<Device> {
+pub(super) async fn devices() -> Vec<Device> {
     let device = |info: gpu::AdapterInfo| Device {
         index: info.index,
         name: info.name,
         kind: format!("{}, {}", info.backend, info.kind),
     };
-    gpu::adapters().into_iter().map(device).collect()
+    gpu::adapters_async().await.into_iter().map(device).collect()
 }
 
 /// The type that most weights have, by bytes.
 fn weight_types(files: &ModelFiles) -> &'static str {
     let mut bytes: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for tensor in files.tensors() {
-        *bytes.entry(TensorType::name(tensor.kind)).or_default() += tensor.bytes.len();
+    for (kind, size) in files.types() {
+        *bytes.entry(TensorType::name(kind)).or_default() += size;
     }
     bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("no weights", |(name, _)| name)
 }

@@ -1,4 +1,5 @@
-//! An engine at work in the background, with a device of its own: commands in, events out, nobody waits for anybody.
+//! An engine at work in the background, with a device of its own: commands in, events out, nobody waits for anybody. It has a
+//! thread of its own, and in a browser it is a task of the page's.
 //!
 //! - [`Handle`] is what a face of the program holds: it sends commands, drains events, stops what runs;
 //! - [`Writer`] is the loop that turns a prompt into text, for the session and for the command line alike.
@@ -22,19 +23,21 @@ pub use planned::{Planned, planned};
 
 use crate::gpu::Gpu;
 use crate::protocol::{Command, Event};
+use async_channel::{Receiver, Sender};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+#[cfg(not(target_arch = "wasm32"))]
 use std::thread::JoinHandle;
 use worker::{Outbox, Worker};
 
 /// A running session. Dropping it ends the session and waits for the pass that runs.
 pub struct Handle {
-    commands: Option<Sender<(u64, Command)>>,
+    commands: Sender<(u64, Command)>,
     events: Receiver<Event>,
     /// Commands up to this number are to end.
     stopped: Arc<AtomicU64>,
     sent: AtomicU64,
+    #[cfg(not(target_arch = "wasm32"))]
     thread: Option<JoinHandle<()>>,
     device: Arc<Mutex<Weak<Gpu>>>,
 }
@@ -45,24 +48,35 @@ impl Handle {
     /// # Errors
     /// [`crate::Error::Io`] where the system gives no thread.
     pub fn start(wake: impl Fn() + Send + Sync + 'static) -> crate::Result<Handle> {
-        let (commands, inbox) = channel();
-        let (outbox, events) = channel();
+        let (commands, inbox) = async_channel::unbounded();
+        let (outbox, events) = async_channel::unbounded();
         let stopped = Arc::new(AtomicU64::new(0));
         let outbox = Outbox { events: outbox, wake: Arc::new(wake) };
         let device = Arc::<Mutex<Weak<Gpu>>>::default();
         let worker = Worker::new(inbox, outbox, stopped.clone(), device.clone());
-        let thread = std::thread::Builder::new().name("session".into()).spawn(move || worker.run());
-        let thread = thread.map_err(crate::Error::io("start", "the session's thread"))?;
-        Ok(Handle { commands: Some(commands), events, stopped, sent: AtomicU64::new(0), thread: Some(thread), device })
+        #[cfg(target_arch = "wasm32")]
+        wasm_bindgen_futures::spawn_local(worker.run());
+        #[cfg(not(target_arch = "wasm32"))]
+        let thread = {
+            let thread = std::thread::Builder::new().name("session".into()).spawn(move || worker.run_to_the_end());
+            Some(thread.map_err(crate::Error::io("start", "the session's thread"))?)
+        };
+        Ok(Handle {
+            commands,
+            events,
+            stopped,
+            sent: AtomicU64::new(0),
+            #[cfg(not(target_arch = "wasm32"))]
+            thread,
+            device,
+        })
     }
 
     /// Queues a command. [`Command::Prune`] is heard in the middle of an answer.
     pub fn send(&self, command: Command) {
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(commands) = &self.commands {
-            // The thread ends with this handle alone.
-            let _ = commands.send((number, command));
-        }
+        // The session ends with this handle alone.
+        let _ = self.commands.try_send((number, command));
     }
 
     /// Ends everything that was sent so far: a download, a load, an answer. What an answer has said stays.
@@ -80,14 +94,15 @@ impl Handle {
 
     /// The events since the last call, oldest first; never waits.
     pub fn drain(&self) -> Vec<Event> {
-        self.events.try_iter().collect()
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.stopped.store(u64::MAX, Ordering::Relaxed);
-        self.commands = None;
+        self.commands.close();
+        #[cfg(not(target_arch = "wasm32"))]
         if let Some(thread) = self.thread.take() {
             // A panic in it was told as an event.
             let _ = thread.join();

@@ -14,7 +14,7 @@ use crate::prune::Chosen;
 use crate::text::{Message, Special, StopStrings, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
 /// A conversation in the cache.
 pub(super) struct Talk {
@@ -73,7 +73,7 @@ pub(super) fn encode_begun(model: &Model, begun: &str) -> Result<Vec<u32>> {
 }
 
 /// Answers, and returns what the last event says: why the answer ended, and what it took.
-pub(super) fn answer(model: &mut Model, request: &Request, line: &mut dyn Line) -> Result<(Stop, Figures)> {
+pub(super) async fn answer(model: &mut Model, request: &Request, line: &mut dyn Line) -> Result<(Stop, Figures)> {
     request.sampling.validate()?;
     let mut talk = match model.talk.take() {
         Some(talk) => talk,
@@ -81,12 +81,12 @@ pub(super) fn answer(model: &mut Model, request: &Request, line: &mut dyn Line) 
     };
     talk.sequences.set_prune(&request.prune)?;
     // A talk that met an error is not put back.
-    let made = write(model, &mut talk, request, line)?;
+    let made = write(model, &mut talk, request, line).await?;
     model.talk = Some(talk);
     Ok(made)
 }
 
-fn write(model: &Model, talk: &mut Talk, request: &Request, line: &mut dyn Line) -> Result<(Stop, Figures)> {
+async fn write(model: &Model, talk: &mut Talk, request: &Request, line: &mut dyn Line) -> Result<(Stop, Figures)> {
     let started = Instant::now();
     let (tokenizer, context) = (&model.tokenizer, model.info.context);
     let begun = encode_begun(model, &request.begun)?;
@@ -118,7 +118,7 @@ fn write(model: &Model, talk: &mut Talk, request: &Request, line: &mut dyn Line)
         } else {
             line.post(Event::Cut { id: request.id, left_out });
         }
-        let stop = writer.write(&ids[cached..], &mut written, &mut |piece, written, sequences| {
+        let mut hear = |piece: &str, written: &Written, sequences: &mut Sequences| {
             if let Some(prune) = line.retuned() {
                 sequences.set_prune(&prune)?;
             }
@@ -132,7 +132,8 @@ fn write(model: &Model, talk: &mut Talk, request: &Request, line: &mut dyn Line)
             measure(&mut figures, written, sequences, model);
             line.post(Event::Token { id: request.id, text: piece.to_string(), figures: figures.clone() });
             Ok(if line.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+        };
+        let stop = writer.write(&ids[cached..], &mut written, &mut hear).await?;
         talk.held = ids;
         talk.held.extend(&written.ids[before..]);
         // The last token drawn was not run, and a prompt may have been given up in the middle.

@@ -1,4 +1,4 @@
-//! The session's thread: one command after another, until nobody sends any more.
+//! The session's work: one command after another, until nobody sends any more.
 
 use super::load::{self, Model};
 use super::{compare, masks, talk};
@@ -6,12 +6,12 @@ use crate::config::PruneConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::protocol::{Command, Event, Load, Request};
+use async_channel::{Receiver, Sender};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Shortest time between two reports of a load.
 const REPORT: Duration = Duration::from_millis(50);
@@ -26,18 +26,20 @@ pub(super) struct Outbox {
 impl Outbox {
     fn post(&self, event: Event) {
         // Nobody listens when the program ends.
-        let _ = self.events.send(event);
+        let _ = self.events.try_send(event);
         (self.wake)();
     }
 }
 
-/// What the thread owns.
+/// What the session owns.
 pub(super) struct Worker {
     inbox: Receiver<(u64, Command)>,
     /// Commands that came while another ran.
     waiting: VecDeque<(u64, Command)>,
     outbox: Outbox,
     stopped: Arc<AtomicU64>,
+    /// The request that is being answered.
+    request: Option<u64>,
     model: Option<Model>,
     /// How `model` was loaded.
     loaded: Option<Load>,
@@ -52,35 +54,53 @@ impl Worker {
         stopped: Arc<AtomicU64>,
         device: Arc<Mutex<Weak<Gpu>>>,
     ) -> Worker {
-        Worker { inbox, waiting: VecDeque::new(), outbox, stopped, model: None, loaded: None, device }
+        Worker { inbox, waiting: VecDeque::new(), outbox, stopped, request: None, model: None, loaded: None, device }
     }
 
-    pub fn run(mut self) {
-        while let Some((number, command)) = self.waiting.pop_front().or_else(|| self.inbox.recv().ok()) {
-            let id = match &command {
-                Command::Answer(request) | Command::Compare(request) => Some(request.id),
-                _ => None,
-            };
+    /// Runs until nobody sends any more, whatever panics on the way.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_to_the_end(mut self) {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        while catch_unwind(AssertUnwindSafe(|| pollster::block_on(self.work()))).is_err() {
             // Whatever it was doing is given up with the engine it was done on.
-            if catch_unwind(AssertUnwindSafe(|| self.handle(number, command))).is_err() {
-                self.model = None;
-                let error = "internal error: the engine gave up; please report it with the log".to_string();
-                if let Some(id) = id {
-                    self.outbox.post(Event::Failed { id, error: error.clone() });
-                }
-                let model = self.loaded.take().map_or_else(String::new, |load| load.model);
-                self.outbox.post(Event::LoadFailed { model, error: Some(error) });
+            self.model = None;
+            let error = "internal error: the engine gave up; please report it with the log".to_string();
+            if let Some(id) = self.request.take() {
+                self.outbox.post(Event::Failed { id, error: error.clone() });
             }
+            let model = self.loaded.take().map_or_else(String::new, |load| load.model);
+            self.outbox.post(Event::LoadFailed { model, error: Some(error) });
         }
     }
 
-    fn handle(&mut self, number: u64, command: Command) {
+    /// Runs until nobody sends any more. A page that panics is gone.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn run(mut self) {
+        self.work().await;
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let next = match self.waiting.pop_front() {
+                Some(next) => Some(next),
+                None => self.inbox.recv().await.ok(),
+            };
+            let Some((number, command)) = next else { return };
+            self.request = match &command {
+                Command::Answer(request) | Command::Compare(request) => Some(request.id),
+                _ => None,
+            };
+            self.handle(number, command).await;
+        }
+    }
+
+    async fn handle(&mut self, number: u64, command: Command) {
         match command {
-            Command::Devices => self.outbox.post(Event::Devices(load::devices())),
-            Command::Load(load) => self.load(number, load, None),
-            Command::Pull { name, load } => self.load(number, load, Some(name)),
-            Command::Answer(request) => self.answer(number, &request),
-            Command::Compare(request) => self.compare(number, &request),
+            Command::Devices => self.outbox.post(Event::Devices(load::devices().await)),
+            Command::Load(load) => self.load(number, load, None).await,
+            Command::Pull { name, load } => self.load(number, load, Some(name)).await,
+            Command::Answer(request) => self.answer(number, &request).await,
+            Command::Compare(request) => self.compare(number, &request).await,
             // Its answer has ended; the next request brings its settings along.
             Command::Prune { .. } => {}
             Command::ReadMasks(path) => self.outbox.post(match masks::open(&path) {
@@ -91,7 +111,7 @@ impl Worker {
     }
 
     /// Loads a model in place of the one there is, after downloading it where `download` names it.
-    fn load(&mut self, number: u64, load: Load, download: Option<String>) {
+    async fn load(&mut self, number: u64, load: Load, download: Option<String>) {
         let (outbox, stopped, model) = (self.outbox.clone(), self.stopped.clone(), load.model.clone());
         let mut reported: Option<(String, Instant)> = None;
         let mut progress = |stage: &str, share: Option<f32>| {
@@ -106,14 +126,17 @@ impl Worker {
             Ok(())
         };
         let found = match &download {
-            Some(name) => load::download(name, &mut progress),
+            Some(name) => load::download(name, &mut progress).await,
             None => Ok(()),
         };
-        let made = found.and_then(|()| {
-            // Two models at once may not fit.
-            (self.model, self.loaded) = (None, None);
-            load::load(&load, &mut progress)
-        });
+        let made = match found {
+            Ok(()) => {
+                // Two models at once may not fit.
+                (self.model, self.loaded) = (None, None);
+                load::load(&load, &mut progress).await
+            }
+            Err(error) => Err(error),
+        };
         match made {
             Ok(model) => {
                 let gpu = Arc::downgrade(model.engine.gpu());
@@ -132,38 +155,40 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, number: u64, request: &Request) {
-        let made = self.with_model((number, request.id), |model, line| talk::answer(model, request, line));
+    async fn answer(&mut self, number: u64, request: &Request) {
+        let made = match self.at_work(number, request.id) {
+            Ok((model, mut wire)) => talk::answer(model, request, &mut wire).await,
+            Err(error) => Err(error),
+        };
         match made {
             Ok((stop, figures)) => self.outbox.post(Event::Finished { id: request.id, stop, figures }),
-            Err(error) => self.fail(request.id, &error),
+            Err(error) => self.fail(request.id, &error).await,
         }
+        #[cfg(not(target_arch = "wasm32"))]
         if let Some(model) = &self.model {
             model.engine.gpu().keep_pipelines();
         }
     }
 
-    fn compare(&mut self, number: u64, request: &Request) {
-        if let Err(error) = self.with_model((number, request.id), |model, line| compare::compare(model, request, line))
-        {
-            self.fail(request.id, &error);
+    async fn compare(&mut self, number: u64, request: &Request) {
+        let made = match self.at_work(number, request.id) {
+            Ok((model, mut wire)) => compare::compare(model, request, &mut wire).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            self.fail(request.id, &error).await;
         }
     }
 
-    fn with_model<T>(
-        &mut self,
-        (number, id): (u64, u64),
-        work: impl FnOnce(&mut Model, &mut dyn talk::Line) -> Result<T>,
-    ) -> Result<T> {
+    /// The model, and the line of a command that works with it.
+    fn at_work(&mut self, number: u64, id: u64) -> Result<(&mut Model, Wire<'_>)> {
         let Worker { inbox, waiting, outbox, stopped, model, .. } = self;
-        let Some(model) = model else {
-            return Err(Error::Setting("no model is loaded: open one first".into()));
-        };
-        work(model, &mut Wire { number, id, inbox, waiting, outbox, stopped })
+        let model = model.as_mut().ok_or_else(|| Error::Setting("no model is loaded: open one first".into()))?;
+        Ok((model, Wire { number, id, inbox, waiting, outbox, stopped }))
     }
 
     /// Tells what went wrong; a device that failed is opened anew, with the model.
-    fn fail(&mut self, id: u64, error: &Error) {
+    async fn fail(&mut self, id: u64, error: &Error) {
         let text = error.to_string();
         tracing::warn!(error = text, "an answer failed");
         let lost = matches!(error, Error::Device(_));
@@ -173,7 +198,7 @@ impl Worker {
         self.outbox.post(Event::Failed { id, error: text });
         if let Some(load) = self.loaded.clone().filter(|_| lost) {
             // Only the end of the session stops this: whoever stopped the answer wants to go on afterwards.
-            self.load(u64::MAX, load, None);
+            self.load(u64::MAX, load, None).await;
         }
     }
 }
@@ -199,7 +224,7 @@ impl talk::Line for Wire<'_> {
     }
 
     fn retuned(&mut self) -> Option<PruneConfig> {
-        self.waiting.extend(self.inbox.try_iter());
+        self.waiting.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()));
         let mut newest = None;
         // What is meant for other answers waits for them, in its place.
         self.waiting.retain(|(_, command)| match command {

@@ -122,7 +122,7 @@ fn unix_time() -> Option<u64> {
     if cfg!(all(target_arch = "wasm32", target_os = "unknown")) {
         return None;
     }
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|time| time.as_secs())
+    web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).ok().map(|time| time.as_secs())
 }
 
 const MONTHS: [&str; 12] = [

@@ -54,9 +54,9 @@ pub fn by_steps(sequences: &mut Sequences, samplers: &mut [Sampler], count: usiz
 pub fn by_draws(sequences: &mut Sequences, samplers: &mut [Sampler], count: usize) -> (Vec<Seen>, usize) {
     let (mut all, mut ahead) = (Vec::new(), 0);
     loop {
-        sequences.draw(samplers).unwrap();
+        pollster::block_on(sequences.draw(samplers)).unwrap();
         ahead += usize::from(sequences.run_ahead().unwrap());
-        let ids = sequences.drawn().unwrap();
+        let ids = pollster::block_on(sequences.drawn()).unwrap();
         accept(samplers, &ids);
         all.push(seen(sequences, ids.clone()));
         if all.len() == count {

@@ -64,7 +64,7 @@ fn nothing_is_left_behind(engine: &Arc<Engine>) {
     let prompt = Random(6).ids(9, 288);
     let start = |ahead: bool| {
         let mut sequence = sequences(engine, 1, 40);
-        assert_eq!(sequence.prefill_part(&prompt, 0).unwrap(), 9);
+        assert_eq!(pollster::block_on(sequence.prefill_part(&prompt, 0)).unwrap(), 9);
         let mut samplers = samplers(&SamplingConfig::default(), 1);
         let answer = match ahead {
             true => by_draws(&mut sequence, &mut samplers, 6).0,
@@ -103,7 +103,7 @@ fn one_token_is_read_back_a_pass_and_the_end_of_the_context_is_seen() {
     let mut sequence = sequences(&engine, 1, 12);
     let prompt = Random(8).ids(8, 288);
     let before = gpu.readbacks();
-    sequence.prefill_part(&prompt, 0).unwrap();
+    pollster::block_on(sequence.prefill_part(&prompt, 0)).unwrap();
     assert_eq!(gpu.readbacks(), before, "a prompt leaves its logits where they are");
     let (answer, ahead) = by_draws(&mut sequence, &mut samplers(&SamplingConfig::default(), 1), 5);
     assert_eq!(gpu.readbacks() - before, 5);
@@ -125,18 +125,18 @@ fn draws_without_logits_and_with_other_samplers_are_refused() {
     let (engine, _) = tiny(&spec());
     let mut sequence = sequences(&engine, 2, 20);
     let greedy = SamplingConfig::default();
-    assert!(matches!(sequence.draw(&mut samplers(&greedy, 2)), Err(Error::Internal(_))));
+    assert!(matches!(pollster::block_on(sequence.draw(&mut samplers(&greedy, 2))), Err(Error::Internal(_))));
     assert!(matches!(sequence.logits(), Err(Error::Internal(_))));
-    assert!(matches!(sequence.drawn(), Err(Error::Internal(_))));
+    assert!(matches!(pollster::block_on(sequence.drawn()), Err(Error::Internal(_))));
     sequence.prefill(&[vec![1, 2], vec![3, 4]]).unwrap();
-    let error = sequence.draw(&mut samplers(&greedy, 1)).expect_err("one sampler for two");
+    let error = pollster::block_on(sequence.draw(&mut samplers(&greedy, 1))).expect_err("one sampler for two");
     assert!(error.to_string().contains("1 samplers for 2 sequences"), "{error}");
     let mut different = samplers(&greedy, 1);
     different.extend(samplers(&SamplingConfig { temperature: 1.0, ..greedy.clone() }, 1));
-    assert!(sequence.draw(&mut different).is_err());
-    sequence.draw(&mut samplers(&greedy, 2)).unwrap();
+    assert!(pollster::block_on(sequence.draw(&mut different)).is_err());
+    pollster::block_on(sequence.draw(&mut samplers(&greedy, 2))).unwrap();
     assert!(matches!(sequence.logits(), Err(Error::Internal(_))), "they were drawn from");
-    assert_eq!(sequence.drawn().unwrap(), sequence.drawn().unwrap());
+    assert_eq!(pollster::block_on(sequence.drawn()).unwrap(), pollster::block_on(sequence.drawn()).unwrap());
 }
 
 /// A head so large that its products overflow to infinities of both signs.
@@ -160,9 +160,9 @@ fn logits_that_are_no_numbers_are_an_error_of_the_draw() {
             let logits = sequence.prefill(&prompt).unwrap().swap_remove(0);
             let expected = samplers(&sampling, 1)[0].sample(&logits).expect_err("no number").to_string();
             let mut draw = || {
-                sequence.draw(&mut samplers(&sampling, 1))?;
+                pollster::block_on(sequence.draw(&mut samplers(&sampling, 1)))?;
                 sequence.run_ahead()?;
-                sequence.drawn()
+                pollster::block_on(sequence.drawn())
             };
             assert_eq!(draw().expect_err("no number").to_string(), expected, "{tier:?}");
             assert!(expected.contains("is not a number"), "{expected}");

@@ -16,7 +16,7 @@ fn talk(start: &dyn Fn() -> Sequences, gpu: &Gpu, count: usize, renewed: bool) {
     for (turn, kept) in [(0, 16), (1, 30)] {
         let prompt = random.ids(11, 288);
         for sequence in [&mut plain, &mut sequence] {
-            assert_eq!(sequence.prefill_part(&prompt, 0).unwrap(), 11);
+            assert_eq!(pollster::block_on(sequence.prefill_part(&prompt, 0)).unwrap(), 11);
         }
         let sampling = SamplingConfig { temperature: 1.0, seed: turn, ..SamplingConfig::default() };
         let expected = by_steps(&mut plain, &mut samplers(&sampling, 1), count);

@@ -1,12 +1,20 @@
 //! Opening the file: who may, which files, and what is said when it cannot be.
 
+#[cfg(not(target_arch = "wasm32"))]
 use super::checkpoint::MOST_PAGES;
 use super::schema::{APPLICATION_ID, MIGRATIONS, version};
 use crate::error::{Error, Result};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+#[cfg(not(target_arch = "wasm32"))]
+use rusqlite::OpenFlags;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+#[cfg(not(target_arch = "wasm32"))]
 use std::ffi::OsString;
+#[cfg(not(target_arch = "wasm32"))]
 use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::PathBuf;
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 /// How long a deleted conversation can be brought back, in milliseconds.
@@ -16,6 +24,7 @@ const KEPT_DELETED: i64 = 30 * 24 * 60 * 60 * 1000;
 const IN_MEMORY: &str = "the conversations in memory";
 
 /// Bytes of the smallest page, and so of the smallest database.
+#[cfg(not(target_arch = "wasm32"))]
 const SMALLEST: u64 = 512;
 
 const NOT_OURS: &str = "this is not Secateur's file of conversations, or it is damaged: move it away";
@@ -24,8 +33,10 @@ const NOT_OURS: &str = "this is not Secateur's file of conversations, or it is d
 const STATEMENTS: usize = 64;
 
 /// What keeps a second program out. The system drops it with the process, however that ends.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Lock(File);
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing is not enough: a program that another thread is just starting has a copy of the file for a moment.
@@ -36,6 +47,7 @@ impl Drop for Lock {
 }
 
 /// Opens or makes the file; nobody else can while the lock lives.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn open(path: &Path) -> Result<(Connection, Lock)> {
     if path.is_dir() {
         return Err(Error::Setting(format!(
@@ -65,12 +77,32 @@ pub(super) fn in_memory() -> Result<Connection> {
     Ok(db)
 }
 
+/// A database that begins as `image`, which nobody else sees.
+pub(super) fn from_image(image: &[u8]) -> Result<Connection> {
+    let path = Path::new(IN_MEMORY);
+    // Of nothing, SQLite would make an empty database.
+    if image.is_empty() {
+        return Err(Error::bad_file(path, NOT_OURS));
+    }
+    let mut db = Connection::open_in_memory().map_err(|error| explain(path, &error))?;
+    let read = db.deserialize_read_exact("main", image, image.len(), false);
+    read.map_err(|error| explain(path, &error))?;
+    let sound: String =
+        db.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(|error| explain(path, &error))?;
+    if sound != "ok" {
+        return Err(Error::bad_file(path, damaged(&sound)));
+    }
+    prepare(&db, path)?;
+    Ok(db)
+}
+
 /// What to call the store in errors.
 pub(super) fn name_of(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new(IN_MEMORY))
 }
 
 /// Two programs on one file would show each other's conversations half written.
+#[cfg(not(target_arch = "wasm32"))]
 fn lock(path: &Path) -> Result<Lock> {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
     name.push(".lock");
@@ -96,12 +128,16 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
     let found = check(db, path)?;
     let run = || -> rusqlite::Result<()> {
         db.set_prepared_statement_cache_capacity(STATEMENTS);
+        #[cfg(not(target_arch = "wasm32"))]
         db.busy_timeout(Duration::from_secs(2))?;
         db.pragma_update(None, "foreign_keys", true)?;
-        db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-        // A commit outlives the process at once, and a power cut from the next checkpoint on; the file stays whole.
-        db.pragma_update(None, "synchronous", "normal")?;
-        db.pragma_update_and_check(None, "wal_autocheckpoint", MOST_PAGES, |_| Ok(()))?;
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+            // A commit outlives the process at once, and a power cut from the next checkpoint on; the file stays whole.
+            db.pragma_update(None, "synchronous", "normal")?;
+            db.pragma_update_and_check(None, "wal_autocheckpoint", MOST_PAGES, |_| Ok(()))?;
+        }
         // In KiB: the index of some years of conversations, against SQLite's 2 MiB.
         db.pragma_update(None, "cache_size", -16 * 1024)?;
         // Immediate: a file that cannot be written is told now, not at the first message.

@@ -170,12 +170,13 @@ impl<'a> Conversation<'a> {
             ignore_end: false,
         };
         let mut made = Written::default();
-        writer.write(ids.get(common..).unwrap_or_default(), &mut made, &mut |piece, _, _| {
+        let mut hear = |piece: &str, _: &Written, _: &mut Sequences| {
             if !piece.is_empty() {
                 emit(piece)?;
             }
             Ok(if asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+        };
+        pollster::block_on(writer.write(ids.get(common..).unwrap_or_default(), &mut made, &mut hear))?;
         let prompt_tokens = ids.len();
         self.held = ids;
         self.held.extend(&made.ids);

@@ -1,4 +1,4 @@
-//! Decoding: token after token, with the logits read back ([`Sequences::step`]), or without: the next token is drawn on the
+//! Decoding: token after token, with the logits read back ([`Sequences::fetch_logits`]), or without: the next token is drawn on the
 //! device, and its pass can be submitted before anybody knows it.
 //!
 //! In turns: [`Sequences::draw`], [`Sequences::run_ahead`], [`Sequences::drawn`], [`Sequences::append`]. A pass that runs ahead
@@ -46,6 +46,7 @@ impl Sequences {
     ///
     /// # Errors
     /// [`Error::PromptTooLong`] when the cache is full, [`Error::Device`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn step(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.append(tokens)?;
         self.logits()
@@ -55,7 +56,7 @@ impl Sequences {
     /// ahead, that is the one.
     ///
     /// # Errors
-    /// As [`Sequences::step`].
+    /// [`Error::PromptTooLong`] when the cache is full, [`Error::Device`].
     pub fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.engine.check_ids(tokens)?;
         if tokens.len() != self.lengths.len() {
@@ -84,7 +85,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::Setting`] for other samplers, [`Error::Internal`] without a prompt or [`Sequences::append`] before it,
     /// [`Error::Device`] when the device fails, or when a logit is NaN and that is seen already.
-    pub fn draw(&mut self, samplers: &mut [Sampler]) -> Result<()> {
+    pub async fn draw(&mut self, samplers: &mut [Sampler]) -> Result<()> {
         let engine = self.engine.clone();
         let (gpu, vocab) = (engine.gpu(), engine.config().vocab_size);
         let filters = match samplers {
@@ -98,7 +99,7 @@ impl Sequences {
         };
         self.check_logits()?;
         if gpu.tier() == Tier::Software {
-            let logits = self.logits()?;
+            let logits = self.fetch_logits().await?;
             self.drawing.forget();
             let draws = samplers.iter_mut().zip(&logits);
             let ids = draws.map(|(sampler, logits)| sampler.sample(logits)).collect::<Result<Vec<u32>>>()?;
@@ -142,11 +143,11 @@ impl Sequences {
     ///
     /// # Errors
     /// [`Error::Internal`] without a draw before it, [`Error::Device`] when a logit was NaN or the device fails.
-    pub fn drawn(&mut self) -> Result<Vec<u32>> {
+    pub async fn drawn(&mut self) -> Result<Vec<u32>> {
         let ids = match &self.drawing.drawn {
             Some(Drawn::Here(ids)) => ids.clone(),
             Some(Drawn::Coming(pending)) => {
-                let words = self.engine.gpu().finish(pending)?.concat();
+                let words = self.engine.gpu().finish(pending).await?.concat();
                 words.into_iter().map(sampler::token).collect::<Result<Vec<u32>>>()?
             }
             None => return Err(Error::Internal("no token was drawn".into())),
@@ -159,10 +160,19 @@ impl Sequences {
     ///
     /// # Errors
     /// [`Error::Internal`] where there are none: nothing ran yet, or they were drawn from; [`Error::Device`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
+        pollster::block_on(self.fetch_logits())
+    }
+
+    /// The logits after the last token of every sequence, when they are there: `[sample][vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where there are none: nothing ran yet, or they were drawn from; [`Error::Device`].
+    pub async fn fetch_logits(&self) -> Result<Vec<Vec<f32>>> {
         self.check_logits()?;
         let vocab = self.engine.config().vocab_size;
-        let flat: Vec<f32> = self.engine.gpu().read(&self.step.logits, self.lengths.len() * vocab)?;
+        let flat: Vec<f32> = self.engine.gpu().fetch(&self.step.logits, self.lengths.len() * vocab).await?;
         Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
     }
 

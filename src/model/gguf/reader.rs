@@ -87,8 +87,8 @@ pub struct Header {
     pub tensors: BTreeMap<String, TensorEntry>,
 }
 
-/// Reads the whole header of the file `bytes`; `path` is for errors.
-pub fn read_header(bytes: &[u8], path: &Path) -> Result<Header> {
+/// Reads the whole header of a file of `total` bytes that begins with `bytes`; `path` is for errors.
+pub fn read_header(bytes: &[u8], total: usize, path: &Path) -> Result<Header> {
     let mut cursor = Cursor::new(bytes, 0, path);
     let version = read_version(&mut cursor)?;
     // An entry takes at least 13 bytes (length of the key, a key of none, type, a value of one byte); a tensor 32
@@ -97,7 +97,7 @@ pub fn read_header(bytes: &[u8], path: &Path) -> Result<Header> {
     let entry_count = cursor.count("metadata entries", 13, MAX_METADATA)?;
     let metadata = read_metadata(&mut cursor, entry_count)?;
     let alignment = read_alignment(&metadata, path)?;
-    let tensors = read_tensors(&mut cursor, tensor_count, alignment)?;
+    let tensors = read_tensors(&mut cursor, tensor_count, alignment, total)?;
     Ok(Header { version, metadata, tensors })
 }
 
@@ -149,8 +149,14 @@ fn read_alignment(metadata: &BTreeMap<String, Value>, path: &Path) -> Result<u64
     }
 }
 
-/// Reads the tensors' headers, then places each in the data section, which starts after them.
-fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64) -> Result<BTreeMap<String, TensorEntry>> {
+/// Reads the tensors' headers, then places each in the data section, which starts after them and ends with the `len` bytes of
+/// the file.
+fn read_tensors(
+    cursor: &mut Cursor<'_>,
+    count: u64,
+    alignment: u64,
+    len: usize,
+) -> Result<BTreeMap<String, TensorEntry>> {
     let mut headers = BTreeMap::new();
     for index in 0..count {
         let name = cursor.name(&format!("the name of tensor {index}"), MAX_TENSOR_NAME_BYTES)?;
@@ -169,7 +175,6 @@ fn read_tensors(cursor: &mut Cursor<'_>, count: u64, alignment: u64) -> Result<B
                 header.offset
             )));
         }
-        let len = cursor.bytes.len();
         let range = start
             .checked_add(header.offset)
             .and_then(|begin| usize::try_from(begin).ok())
