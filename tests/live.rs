@@ -7,7 +7,7 @@ use eframe::egui::accesskit::Role;
 use eframe::egui::{Event, Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
-use secateur::app::{App, Setup, system_clock};
+use secateur::app::{App, Link, Setup, system_clock};
 use secateur::chat::{ChatSettings, Node, Store};
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::protocol::{Heat, Stop};
@@ -56,6 +56,7 @@ impl Desk {
             device: None,
             context: Some(512),
             catalogue: Vec::new(),
+            link: Link::default(),
             clock: system_clock,
         };
         let engine = Box::new(Handle::start(|| ()).expect("a thread"));

@@ -86,7 +86,9 @@ pub fn show(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     ui.horizontal(|ui| {
         ui.label(RichText::new("Pruning").strong());
         theme::from_the_right(ui, |ui| {
-            if theme::quiet(ui, "Open masks…").on_hover_text("The masks of a headless evaluation").clicked() {
+            if cfg!(not(target_arch = "wasm32"))
+                && theme::quiet(ui, "Open masks…").on_hover_text("The masks of a headless evaluation").clicked()
+            {
                 acts.push(Act::PickMasks);
             }
         });

@@ -12,12 +12,16 @@ mod files;
 pub mod heat;
 mod icon;
 mod inspector;
+#[cfg(target_arch = "wasm32")]
+mod keeper;
+mod link;
 mod markdown;
 mod message;
 mod messages;
 mod models;
 mod notice;
 mod preferences;
+mod report;
 mod sheet;
 mod shortcuts;
 mod sidebar;
@@ -29,9 +33,13 @@ mod welcome;
 mod words;
 
 pub use icon::icon;
+#[cfg(target_arch = "wasm32")]
+pub use keeper::open as open_store;
+pub use link::Link;
+pub use report::report;
 
 use crate::chat::{Store, export_json, export_markdown};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::{Command, Event};
 use crate::session::{CatalogueItem, Handle};
 use eframe::egui::{
@@ -120,6 +128,8 @@ pub struct Setup {
     pub context: Option<usize>,
     /// Models that can be downloaded.
     pub catalogue: Vec<CatalogueItem>,
+    /// What the link that was followed asks for.
+    pub link: Link,
     /// Milliseconds since 1970.
     pub clock: fn() -> i64,
 }
@@ -133,6 +143,9 @@ pub struct App {
     store: Saved,
     path: PathBuf,
     setup: Option<(Option<String>, Option<String>, Option<usize>)>,
+    link: Link,
+    #[cfg(target_arch = "wasm32")]
+    keeper: keeper::Keeper,
     /// Milliseconds since 1970.
     clock: fn() -> i64,
     /// Milliseconds that local time is ahead of UTC.
@@ -151,11 +164,22 @@ enum Saved {
     Trouble { error: String, catalogue: Vec<CatalogueItem> },
 }
 
+impl Saved {
+    /// A store that could be opened. In a browser none is a file: it is whether the page keeps a copy that counts.
+    fn of(store: Store) -> Saved {
+        #[cfg(target_arch = "wasm32")]
+        if !keeper::keeps() {
+            return Saved::Nowhere(store);
+        }
+        Saved::File(store)
+    }
+}
+
 impl App {
     /// A window over `engine`; asks it at once for the model that `setup` means.
     pub fn new(context: &Context, setup: Setup, engine: Box<dyn Engine>) -> App {
         theme::install(context);
-        let Setup { store, path, model, device, context: slots, catalogue, clock } = setup;
+        let Setup { store, path, model, device, context: slots, catalogue, link, clock } = setup;
         let mut app = App {
             state: State::default(),
             view: View::new(),
@@ -164,6 +188,9 @@ impl App {
             store: Saved::Trouble { error: String::new(), catalogue: Vec::new() },
             path,
             setup: Some((model, device, slots)),
+            link,
+            #[cfg(target_arch = "wasm32")]
+            keeper: keeper::Keeper::default(),
             clock,
             offset: words::local_offset(),
             theme: None,
@@ -171,11 +198,16 @@ impl App {
         match store {
             Ok(store) => {
                 app.begin(context, &store, catalogue);
-                app.store = Saved::File(store);
+                app.store = Saved::of(store);
             }
             Err(error) => app.store = Saved::Trouble { error: error.to_string(), catalogue },
         }
         app
+    }
+
+    /// Tells the user of something that went wrong before there was a window.
+    pub fn complain(&mut self, error: &Error) {
+        self.state.tell(Notice::error(error.to_string()));
     }
 
     /// Everything that is shown.
@@ -199,10 +231,24 @@ impl App {
         let is_here = |name: &String| catalogue.iter().any(|item| item.pulled && item.name == *name);
         let last = self.state.preferences.model.clone().filter(|name| is_here(name) || Path::new(name).exists());
         let here = catalogue.iter().filter(|item| item.pulled).min_by_key(|item| !item.default);
-        let found = model.or(last).or_else(|| here.map(|item| item.name.clone()));
+        let found = model.or_else(|| self.link.model.clone()).or(last).or_else(|| here.map(|item| item.name.clone()));
         if let Some(model) = found.filter(|name| !waits(name)) {
             let orders = self.state.apply(Intent::Load(model), store, (self.clock)());
             self.order(orders);
+        }
+        self.follow_link(store);
+    }
+
+    /// Begins the conversation that the link asks for.
+    fn follow_link(&mut self, store: &Store) {
+        let link = std::mem::take(&mut self.link);
+        if link.begins() {
+            self.state.apply(Intent::New, store, (self.clock)());
+            // It was read once already, when the link was.
+            if let Err(error) = link.apply(&mut self.state.fresh) {
+                self.state.tell(Notice::error(error.to_string()));
+            }
+            self.view.drafts.extend(link.prompt.map(|prompt| (None, prompt)));
         }
     }
 
@@ -223,6 +269,7 @@ impl App {
         for outcome in self.files.drain() {
             let intent = match outcome {
                 Outcome::Model(path) => Intent::Load(path.display().to_string()),
+                #[cfg(not(target_arch = "wasm32"))]
                 Outcome::Masks(path) => Intent::ReadMasks(path),
                 Outcome::Imported(conversation) => Intent::Adopt(conversation),
                 Outcome::Exported(path) => {
@@ -254,8 +301,13 @@ impl App {
             }
             Act::Copy(text) => return context.copy_text(text),
             Act::PickFile => return self.files.pick_model(),
+            #[cfg(not(target_arch = "wasm32"))]
             Act::PickFolder => return self.files.pick_folder(),
+            #[cfg(not(target_arch = "wasm32"))]
             Act::PickMasks => return self.files.pick_masks(),
+            // Nothing offers these in a browser, which shows pages no folders.
+            #[cfg(target_arch = "wasm32")]
+            Act::PickFolder | Act::PickMasks => return,
             Act::Import => return self.files.import(),
             Act::Export(id, format) => match store.load(id) {
                 Ok(conversation) => {
@@ -274,6 +326,14 @@ impl App {
     }
 
     /// Files that were dropped: conversations are imported, everything else is taken for a model.
+    #[cfg(target_arch = "wasm32")]
+    fn take_dropped(&self, context: &Context, _: &mut Vec<Act>) {
+        let dropped = context.input(|input| input.raw.dropped_files.clone());
+        dropped.iter().filter_map(|file| file.web_file()).for_each(|file| self.files.take(file.clone()));
+    }
+
+    /// Files that were dropped: conversations are imported, everything else is taken for a model.
+    #[cfg(not(target_arch = "wasm32"))]
     fn take_dropped(&self, context: &Context, acts: &mut Vec<Act>) {
         let dropped = context.input(|input| input.raw.dropped_files.clone());
         for file in dropped {
@@ -404,6 +464,12 @@ fn overlay(ui: &Ui) {
 impl eframe::App for App {
     fn logic(&mut self, _context: &Context, _frame: &mut eframe::Frame) {
         self.hear();
+        #[cfg(target_arch = "wasm32")]
+        if let Saved::File(store) = &mut self.store
+            && let Some(error) = self.keeper.follow(store, _context)
+        {
+            self.state.tell(Notice::error(error));
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
@@ -432,6 +498,11 @@ impl eframe::App for App {
         self.state.preferences.window = Some([size.x, size.y]);
     }
 
+    #[cfg(target_arch = "wasm32")]
+    fn as_any_mut(&mut self) -> Option<&mut dyn std::any::Any> {
+        Some(self)
+    }
+
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
         visuals.panel_fill.to_normalized_gamma_f32()
     }
@@ -447,7 +518,10 @@ impl App {
     /// Goes on from the screen of trouble, with the file or without.
     fn go_on(&mut self, context: &Context, choice: trouble::Choice, catalogue: Vec<CatalogueItem>) {
         let saved = match choice {
+            #[cfg(not(target_arch = "wasm32"))]
             trouble::Choice::Again => Store::open(&self.path).map(Saved::File),
+            #[cfg(target_arch = "wasm32")]
+            trouble::Choice::Again => return keeper::reload(),
             _ => Store::in_memory().map(Saved::Nowhere),
         };
         match saved {

@@ -7,6 +7,9 @@ use super::view::View;
 use super::{Act, words};
 use eframe::egui::{self, Frame, Margin, RichText, TextEdit, Ui};
 
+/// In a browser there are neither folders nor paths.
+const PAGE: bool = cfg!(target_arch = "wasm32");
+
 /// Draws the status of the model, and all ways to another one.
 pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     match &state.model {
@@ -23,6 +26,7 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
             theme::aside(ui, format!("{}, {memory} on {device}, loaded in {:.1} s", info.format, info.seconds));
             theme::aside(ui, match &info.calibration {
                 Some(calibration) => format!("Calibrated on {calibration}"),
+                None if PAGE => "Not calibrated: what is pruned follows from the conversation alone.".into(),
                 None => "Not calibrated: what is pruned follows from the conversation alone. `secateur calibrate` measures a text.".into(),
             });
             ui.add_space(SPACE);
@@ -66,6 +70,9 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
         if ui.button("Open file…").on_hover_text("A GGUF file (Ctrl+O)").clicked() {
             acts.push(Act::PickFile);
         }
+        if PAGE {
+            return;
+        }
         if ui.button("Open folder…").on_hover_text("A model folder of Hugging Face").clicked() {
             acts.push(Act::PickFolder);
         }
@@ -76,5 +83,5 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
             acts.push(Act::State(Intent::Load(std::mem::take(&mut view.path).trim().to_string())));
         }
     });
-    theme::aside(ui, "or drop a GGUF file or a model folder here");
+    theme::aside(ui, if PAGE { "or drop a GGUF file here" } else { "or drop a GGUF file or a model folder here" });
 }

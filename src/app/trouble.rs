@@ -25,13 +25,18 @@ pub fn trouble(ui: &mut Ui, path: &Path, error: &str) -> Option<Choice> {
             ui.add_space(SPACE);
             theme::alert(ui, true, |ui| ui.add(egui::Label::new(error).wrap()));
             ui.add_space(SPACE);
-            theme::aside(ui, format!("They lie in {}. Nothing in it was changed.", path.display()));
+            if cfg!(target_arch = "wasm32") {
+                theme::aside(ui, "The browser keeps them for this page. Nothing in them was changed.");
+            } else {
+                theme::aside(ui, format!("They lie in {}. Nothing in it was changed.", path.display()));
+            }
             ui.add_space(SPACE);
             ui.horizontal(|ui| {
                 if theme::primary(ui, true, "Try again").clicked() {
                     choice = Some(Choice::Again);
                 }
-                if ui.button("Quit").clicked() {
+                // A page cannot close itself.
+                if cfg!(not(target_arch = "wasm32")) && ui.button("Quit").clicked() {
                     choice = Some(Choice::Quit);
                 }
                 if ui.button("Go on without saving").clicked() {

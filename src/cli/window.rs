@@ -6,7 +6,7 @@ use eframe::egui::ViewportBuilder;
 use eframe::egui_wgpu::{SurfaceConfig, WgpuSetup};
 use secateur::Error;
 use secateur::app::state::Preferences;
-use secateur::app::{App, Setup, icon, system_clock};
+use secateur::app::{App, Link, Setup, icon, system_clock};
 use secateur::chat::Store;
 use secateur::session::{Handle, catalogue};
 use std::path::PathBuf;
@@ -51,6 +51,7 @@ pub fn run(args: WindowArgs) -> Result<()> {
         device: args.device,
         context: args.context.map(|context| context as usize),
         catalogue: catalogue()?,
+        link: Link::default(),
         clock: system_clock,
     };
     let viewport = ViewportBuilder::default().with_title("Secateur").with_app_id("secateur").with_icon(icon());

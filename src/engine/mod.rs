@@ -10,7 +10,6 @@
 mod forward;
 mod options;
 mod sampler;
-#[cfg(not(target_arch = "wasm32"))]
 mod scorer;
 mod sequences;
 mod traffic;
@@ -18,19 +17,21 @@ mod workspace;
 
 pub use options::{SequenceOptions, Watched};
 pub use sampler::Sampler;
-#[cfg(not(target_arch = "wasm32"))]
 pub use scorer::{Scorer, Target};
 pub use sequences::Sequences;
 pub use traffic::Traffic;
 
 use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::format::WeightFormat;
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
-use crate::kernels::shapes::{self, Sample, Shaped};
-use crate::model::{LayerWeights, ModelFiles, ModelWeights};
 #[cfg(not(target_arch = "wasm32"))]
+use crate::kernels::shapes::{self, Sample, Shaped};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::model::LayerWeights;
+use crate::model::{ModelFiles, ModelWeights};
 use crate::prune::{Calibration, Chooser, Knowledge, UnitSets, statics};
 use std::sync::Arc;
 
@@ -103,7 +104,6 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Chooser::new`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn chooser(&self, prune: &PruneConfig, known: &Knowledge, length: usize) -> Result<Chooser> {
         Chooser::new(&self.gpu, &self.model, prune, known, length)
     }
@@ -112,7 +112,6 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`statics::choose`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn static_units(&self, prune: &PruneConfig, calibration: &Calibration) -> Result<UnitSets> {
         statics::choose(&self.gpu, &self.model, prune, calibration)
     }

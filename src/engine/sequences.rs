@@ -88,12 +88,6 @@ impl Sequences {
         let dense = Plan::dense(config);
         let fixed = match prune.method {
             Method::Masks => Some(Fixed::new(gpu, config, known.masks()?)?),
-            #[cfg(target_arch = "wasm32")]
-            Method::WandaSp | Method::Flap => {
-                let what = format!("{} needs a calibration, which a browser has none of", prune.method.name());
-                return Err(Error::Setting(what));
-            }
-            #[cfg(not(target_arch = "wasm32"))]
             Method::WandaSp | Method::Flap => {
                 let units = statics::choose(gpu, &engine.model, &prune, known.calibration(&prune)?)?;
                 Some(Fixed::new(gpu, config, &units)?)

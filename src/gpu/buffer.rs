@@ -163,14 +163,20 @@ impl Gpu {
             encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, at, *len as u64 * 4);
             at += *len as u64 * 4;
         }
-        let submission = self.queue.submit([encoder.finish()]);
+        let _submission = self.queue.submit([encoder.finish()]);
         let (sender, mapped) = async_channel::bounded(1);
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only when nobody wants the values any more.
             let _ = sender.try_send(result);
         });
         self.check()?;
-        Ok(Pending { staging, lengths, mapped, submission })
+        Ok(Pending {
+            staging,
+            lengths,
+            mapped,
+            #[cfg(not(target_arch = "wasm32"))]
+            submission: _submission,
+        })
     }
 
     /// The values of a read-back, when they are there; nothing that was submitted after it is waited for.
@@ -203,9 +209,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        pollster::block_on(self.fetch(buffer, len))
+        super::wait_for(self.fetch(buffer, len))
     }
 
     /// The first `len` 32-bit values of `buffer`, as everything submitted before leaves them.
@@ -230,6 +235,7 @@ pub struct Pending {
     lengths: Vec<usize>,
     mapped: Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
     /// What has the values once it is done.
+    #[cfg(not(target_arch = "wasm32"))]
     submission: wgpu::SubmissionIndex,
 }
 

@@ -12,6 +12,7 @@ const HASH_BYTES: usize = 32;
 
 /// Where compiled pipelines and measured kernel shapes are kept: `SECATEUR_CACHE` (empty = nowhere), or the folder that the system has
 /// for such files.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn cache_folder() -> Option<PathBuf> {
     use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
     match std::env::var_os("SECATEUR_CACHE") {

@@ -2,10 +2,12 @@
 //!
 //! Invariants: nothing outside this module talks to wgpu; every buffer fits one binding of the device; every failure of
 //! the device (validation, memory, loss) surfaces as an [`Error`] at the next [`Gpu::check`], never as a panic; what waits for
-//! the device is `async`, for a browser cannot be made to wait: methods that do wait are native alone.
+//! the device has an `async` form, for a browser lets nobody wait.
 
 mod buffer;
 mod cache;
+#[cfg(target_arch = "wasm32")]
+mod page;
 mod pipeline;
 mod recorder;
 mod shader;
@@ -102,6 +104,21 @@ pub struct Gpu {
 
 /// Choices between kernel shapes that a device can hold.
 const CHOICES: usize = 8;
+
+/// Waits for what a device is to tell. A browser lets nobody wait; what may run there asks with `await`.
+fn wait_for<T>(told: impl Future<Output = Result<T>>) -> Result<T> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return pollster::block_on(told);
+    #[cfg(target_arch = "wasm32")]
+    {
+        drop(told);
+        Err(Error::Unsupported {
+            what: "in a browser, what is done by",
+            name: "reading measurements back from the device".into(),
+            supported: "dense, full-batch and pp".into(),
+        })
+    }
+}
 
 /// Of several failures the first is told: the others follow from it.
 fn keep_first(slot: &Mutex<Option<String>>, text: String) {
@@ -204,7 +221,12 @@ impl Gpu {
             return Err(Error::NoAdapter { detail });
         };
         let adapter = &found[position];
-        let info = describe(position, adapter);
+        #[cfg_attr(not(target_arch = "wasm32"), expect(unused_mut, reason = "a browser's adapters are named apart"))]
+        let mut info = describe(position, adapter);
+        #[cfg(target_arch = "wasm32")]
+        if info.name.is_empty() {
+            info.name = page::adapter_name().await;
+        }
         let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -339,10 +361,9 @@ impl Gpu {
     /// Waits until everything submitted so far is done.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device fails.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// [`Error::Device`] when the device fails; [`Error::Unsupported`] in a browser, which lets nobody wait.
     pub fn wait(&self) -> Result<()> {
-        pollster::block_on(self.idle())
+        wait_for(self.idle())
     }
 
     /// Done when everything submitted so far is; of a native device, the first look at it waits.

@@ -69,7 +69,7 @@ impl ModelFiles {
     /// # Errors
     /// As [`ModelFiles::open`].
     #[cfg(target_arch = "wasm32")]
-    pub async fn begin(blob: &crate::origin::Blob) -> Result<ModelFiles> {
+    pub async fn begin(blob: &crate::origin::blob::Blob) -> Result<ModelFiles> {
         /// Larger than the header of most models, whose vocabulary is the bulk of it.
         const HEAD: u64 = 4 << 20;
         /// No header is that large.

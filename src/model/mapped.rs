@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 #[cfg(target_arch = "wasm32")]
-use crate::origin::Blob;
+use crate::origin::blob::Blob;
 #[cfg(not(target_arch = "wasm32"))]
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};

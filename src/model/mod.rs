@@ -18,6 +18,8 @@ mod random;
 pub mod safetensors;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod shapes;
+#[cfg(target_arch = "wasm32")]
+pub mod shelf;
 mod tensor;
 mod weights;
 

@@ -13,10 +13,13 @@ use super::tensors::{Tensors, TensorsWriter};
 use crate::config::{HistoryKind, ModelConfig, Statistic};
 use crate::error::{Error, Result};
 use crate::kernels::HistoryRows;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::model::{ModelFiles, pull};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::PathBuf;
 
 /// Current version of the layout.
 const FORMAT: u32 = 1;
@@ -117,6 +120,7 @@ impl Calibration {
     ///
     /// # Errors
     /// [`Error::Setting`] where the system has no folder for data.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn default_path(model_sha256: &str) -> Result<PathBuf> {
         let models = pull::models_dir()?;
         let folder = models.parent().unwrap_or(&models).join("calibrations");
@@ -127,6 +131,7 @@ impl Calibration {
     ///
     /// # Errors
     /// As [`Calibration::open`] and [`Calibration::check_model`], and those of hashing the model.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn of_model(files: &ModelFiles) -> Result<Option<Calibration>> {
         // Large models take a while to hash: not before anything was ever calibrated.
         if !Calibration::default_path("")?.parent().is_some_and(|folder| folder.is_dir()) {

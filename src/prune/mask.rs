@@ -136,7 +136,6 @@ impl Mask {
     ///
     /// # Errors
     /// Those of [`Gpu::read`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<u32>> {
         gpu.read(&self.kept, self.count)
     }

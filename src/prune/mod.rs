@@ -5,7 +5,6 @@
 //! the GPU and never read back by the engine itself.
 
 mod calibration;
-#[cfg(not(target_arch = "wasm32"))]
 mod chooser;
 mod compensation;
 mod fixed;
@@ -16,7 +15,6 @@ mod judges;
 mod knowledge;
 mod mask;
 pub mod masks_file;
-#[cfg(not(target_arch = "wasm32"))]
 mod measuring;
 mod plan;
 mod powers;
@@ -24,14 +22,12 @@ mod probing;
 mod reading;
 mod running;
 mod selector;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod statics;
 mod tensors;
 mod thresholds;
 mod units;
 
 pub use calibration::{Calibration, Measured, Recipe, rows_of};
-#[cfg(not(target_arch = "wasm32"))]
 pub use chooser::Chooser;
 pub use compensation::{Compensation, Means};
 pub use fixed::{Fixed, Frozen};
@@ -41,7 +37,6 @@ pub use judge::{Evidence, Judge, Verdict};
 pub use judges::Judges;
 pub use knowledge::Knowledge;
 pub use mask::{LayerMasks, Mask};
-#[cfg(not(target_arch = "wasm32"))]
 pub use measuring::Measuring;
 pub use plan::{Flops, LayerPlan, Plan, ProbeSize, ProbeSizes};
 pub use probing::{ProbeTrace, Probing};

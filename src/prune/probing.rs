@@ -161,7 +161,6 @@ impl Probing {
     ///
     /// # Errors
     /// Those of [`Gpu::read`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn trace(&self, gpu: &Gpu) -> Result<Vec<[Option<ProbeTrace>; 2]>> {
         let (width, channels) = (self.model.num_attention_heads * self.model.head_dim, self.model.intermediate_size);
         let read = |site: &Option<Site>, mask: &Option<Arc<Mask>>, units: usize, channels: usize| {

@@ -53,6 +53,11 @@ pub(super) async fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Mod
         gpu = Gpu::open_async(&GpuOptions::default()).await?;
         engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share))).await?;
     }
+    #[cfg(target_arch = "wasm32")]
+    if let Err(error) = shelf::keep(&load.model, progress).await {
+        // It runs as well without a copy.
+        tracing::warn!(%error, "the model is not kept");
+    }
     progress("looking for a calibration", None)?;
     let calibration = calibration(&files);
     let config = files.config.clone();

@@ -18,7 +18,11 @@ mod talk;
 mod worker;
 
 pub use answer::{Listener, Writer, Written};
-pub use catalogue::{CatalogueItem, catalogue};
+pub use catalogue::CatalogueItem;
+#[cfg(not(target_arch = "wasm32"))]
+pub use catalogue::catalogue;
+#[cfg(target_arch = "wasm32")]
+pub use catalogue::{give, on_the_page};
 pub use planned::{Planned, planned};
 
 use crate::gpu::Gpu;

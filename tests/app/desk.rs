@@ -6,7 +6,7 @@ mod smollm2;
 use eframe::egui::{self, Role, Vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
-use secateur::app::{App, Engine, Setup};
+use secateur::app::{App, Engine, Link, Setup};
 use secateur::chat::Store;
 use secateur::config::Method;
 use secateur::protocol::{
@@ -94,7 +94,16 @@ impl Opening {
         };
         let catalogue = vec![item];
         let (model, device, context) = (None, None, None);
-        let setup = Setup { store: self.store, path: self.path, model, device, context, catalogue, clock: || NOON };
+        let setup = Setup {
+            store: self.store,
+            path: self.path,
+            model,
+            device,
+            context,
+            catalogue,
+            link: Link::default(),
+            clock: || NOON,
+        };
         let builder = Harness::builder().with_size(self.size).with_max_steps(20);
         let window = builder.wgpu().build_eframe(|creation| App::new(&creation.egui_ctx, setup, engine));
         Desk { window, words }

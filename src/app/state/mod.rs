@@ -249,7 +249,7 @@ pub struct State {
     /// What the user has to be told.
     pub notices: Vec<Notice>,
     /// Settings of the new conversation.
-    fresh: ChatSettings,
+    pub(in crate::app) fresh: ChatSettings,
     open: BTreeMap<i64, Conversation>,
     /// What the engine was last asked to load.
     asked: Option<Load>,
