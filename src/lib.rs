@@ -5,6 +5,7 @@
 //! | module | owns | may import |
 //! |---|---|---|
 //! | [`error`] | the library's error enum | - |
+//! | [`origin`] | what the browser keeps: files of the page's origin, downloads by range, picked files, locks between tabs (wasm32) | `error` |
 //! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
 //! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
 //! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
@@ -55,6 +56,7 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod origin;
 #[cfg(feature = "burn")]
 pub mod peers;
 pub mod protocol;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module of the library may name. The root, the binary and its subcommands may name everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("origin", &["error"]),
     ("config", &["error"]),
     ("gpu", &["error"]),
     ("format", &["gpu", "error"]),
