@@ -5,22 +5,24 @@
 //! | module | owns | may import |
 //! |---|---|---|
 //! | [`error`] | the library's error enum | - |
+//! | [`origin`] | what the browser keeps: files of the page's origin, downloads by range, picked files, locks between tabs (wasm32) | `error` |
 //! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
 //! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
 //! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
 //! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
-//! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`model`] | GGUF and safetensors files, the catalogue and its pull, upload of weights | `origin`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
 //! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `peers`, `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
-//! | [`session`] | an engine at work on a thread of its own; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
+//! | [`session`] | an engine at work on a thread of its own, in a browser a task; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
 //! | [`chat`] | conversations: the tree of messages, the store, files for other programs | `protocol`, `text`, `config`, `error` |
-//! | [`app`] | the window: state, panels, theme | `session`, `chat`, `protocol`, `text`, `config`, `error` |
+//! | [`app`] | the window: state, panels, theme | `origin`, `session`, `chat`, `protocol`, `text`, `config`, `error` |
 //! | `cli`, `main` | arguments and wiring, one file a subcommand | all |
+//! | `page` | the same wiring in a browser: the window on a canvas (wasm32) | all |
 //!
 //! `tests/architecture.rs` holds the arrows.
 //!
@@ -57,6 +59,7 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod origin;
 #[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
 pub mod peers;
 pub mod protocol;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module of the library may name. The root, the binary and its subcommands may name everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("origin", &["error"]),
     ("config", &["error"]),
     ("gpu", &["error"]),
     ("format", &["gpu", "error"]),
@@ -13,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("text", &["config", "error"]),
     ("protocol", &["text", "config", "error"]),
     ("chat", &["protocol", "text", "config", "error"]),
-    ("model", &["kernels", "format", "gpu", "config", "error"]),
+    ("model", &["origin", "kernels", "format", "gpu", "config", "error"]),
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
     ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("peers", &["model", "format", "gpu", "config", "error"]),
@@ -21,9 +22,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
     ("tune", &["model", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),
-    ("app", &["session", "chat", "protocol", "text", "config", "error"]),
+    ("app", &["origin", "session", "chat", "protocol", "text", "config", "error"]),
 ];
-const FREE: &[&str] = &["lib", "main", "bin", "cli"];
+const FREE: &[&str] = &["lib", "main", "bin", "cli", "page"];
 const LONGEST_FILE: usize = 600;
 
 /// A file's text without comments, and with strings and characters emptied.
