@@ -5,7 +5,7 @@
 mod places;
 
 use places::Places;
-use secateur::app::{App, Link, Setup, open_store, report, system_clock};
+use secateur::app::{self, App, Link, Setup, open_store, system_clock};
 use secateur::gpu::adapters_async;
 use secateur::origin::lock;
 use secateur::session::{Handle, on_the_page};
@@ -27,17 +27,17 @@ struct Running {
 
 /// What the window shows, as JSON; `null` before there is one. For tests, and for the curious in the browser's console.
 #[wasm_bindgen]
-pub fn secateur_report() -> String {
+pub fn report() -> String {
     let shown = RUNNER.with_borrow(|running| {
         let app = running.as_ref()?.runner.app_mut::<App>()?;
-        Some(report(app.state()))
+        Some(app::report(app.state()))
     });
     shown.unwrap_or_default().to_string()
 }
 
 /// Where the parts of the window lie on the canvas, as JSON. The first call begins to listen: the next frames tell.
 #[wasm_bindgen]
-pub fn secateur_places() -> String {
+pub fn places() -> String {
     let list = RUNNER.with_borrow(|running| {
         let context = &running.as_ref()?.context;
         context.add_plugin(Places::default());
@@ -47,11 +47,19 @@ pub fn secateur_places() -> String {
     list.unwrap_or_default().to_string()
 }
 
-/// Starts the window; what fails on the way is shown by the page.
+#[wasm_bindgen]
+extern "C" {
+    /// Shows what ended the program in place of it; of `wasm/start.js`.
+    #[wasm_bindgen(js_namespace = secateurPage)]
+    fn failed(reason: &str);
+}
+
+/// Starts the window; what fails on the way, or later for good, is shown by the page.
 pub fn main() {
+    std::panic::set_hook(Box::new(|panic| failed(&panic.to_string())));
     wasm_bindgen_futures::spawn_local(async {
         if let Err(error) = start().await {
-            web_sys::console::error_1(&error);
+            failed(&error.as_string().unwrap_or_else(|| format!("{error:?}")));
         }
     });
 }
@@ -85,6 +93,9 @@ async fn start() -> Result<(), JsValue> {
         // There is one window.
         let _ = shows.set(context.clone());
         let engine = Handle::start(move || context.request_repaint_after(pause))?;
+        if let Some(graphics) = &creation.wgpu_render_state {
+            graphics.device.set_device_lost_callback(when_lost());
+        }
         let mut app = App::new(&creation.egui_ctx, setup, Box::new(engine));
         if let Err(error) = link {
             app.complain(&error);
@@ -99,6 +110,18 @@ async fn start() -> Result<(), JsValue> {
         loading.remove();
     }
     Ok(())
+}
+
+/// Begins the page anew when the device that draws it is lost, as after a crash of its driver: conversations are kept, and the model
+/// loads again. A page that has only begun would do so for ever.
+fn when_lost() -> impl Fn(eframe::wgpu::DeviceLostReason, String) + Send + 'static {
+    const LONG_ENOUGH: Duration = Duration::from_secs(20);
+    let begun = web_time::Instant::now();
+    move |reason, message| match reason {
+        eframe::wgpu::DeviceLostReason::Destroyed => {}
+        _ if begun.elapsed() < LONG_ENOUGH => failed(&format!("the graphics device was lost ({message})")),
+        _ => app::reload(),
+    }
 }
 
 /// The conversations, where no other tab has them.

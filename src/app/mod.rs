@@ -34,7 +34,7 @@ mod words;
 
 pub use icon::icon;
 #[cfg(target_arch = "wasm32")]
-pub use keeper::open as open_store;
+pub use keeper::{open as open_store, reload};
 pub use link::Link;
 pub use report::report;
 

@@ -51,7 +51,13 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
                     ui.spacing_mut().item_spacing.y = 2.0;
                     ui.label(RichText::new(&item.title).strong());
                     let (size, count) = (words::bytes(item.bytes), words::parameters(item.parameters));
-                    theme::aside(ui, format!("{count} parameters, {size}, {}", item.licence));
+                    theme::aside(
+                        ui,
+                        match item.parameters {
+                            0 => size,
+                            _ => format!("{count} parameters, {size}, {}", item.licence),
+                        },
+                    );
                 });
                 theme::from_the_right(ui, |ui| {
                     let name = if item.pulled { "Open" } else { "Download" };
@@ -60,6 +66,9 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
                     let button = theme::primary(ui, idle && !open, if open { "Opened" } else { name });
                     if button.accessible_name(format!("{name} {}", item.title)).clicked() {
                         acts.push(Act::State(Intent::Load(item.name.clone())));
+                    }
+                    if item.pulled && idle {
+                        delete(ui, &item.name, &item.title, view, acts);
                     }
                 });
             });
@@ -84,4 +93,19 @@ pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) 
         }
     });
     theme::aside(ui, if PAGE { "or drop a GGUF file here" } else { "or drop a GGUF file or a model folder here" });
+}
+
+/// A button that deletes a model's files when it is clicked twice.
+fn delete(ui: &mut Ui, name: &str, title: &str, view: &mut View, acts: &mut Vec<Act>) {
+    let sure = view.deleting.as_deref() == Some(name);
+    let button = theme::quiet(ui, if sure { "Delete its file?" } else { "Delete" });
+    let button = button.on_hover_text("Frees its space on the disk");
+    if button.clone().accessible_name(format!("Delete {title}")).clicked() {
+        if sure {
+            acts.push(Act::State(Intent::DeleteModel(name.to_string())));
+        }
+        view.deleting = (!sure).then(|| name.to_string());
+    } else if button.clicked_elsewhere() && sure {
+        view.deleting = None;
+    }
 }

@@ -48,6 +48,8 @@ pub struct View {
     pub window: Option<Window>,
     /// The name of a preset, as far as it is typed.
     pub preset: String,
+    /// The model whose files are to be deleted, once that is said again.
+    pub deleting: Option<String>,
     /// The path of a model, as far as it is typed.
     pub path: String,
     /// Whether the end of the conversation is to be shown.

@@ -168,6 +168,18 @@ fn models_dir_by(setting: Option<OsString>) -> Result<PathBuf> {
     }
 }
 
+/// Deletes the file of a model that was pulled into `dir`, and what a download that broke off left of it.
+///
+/// # Errors
+/// [`Error::Io`] for a file that cannot be deleted; one that is not there is none.
+pub fn delete(entry: &Entry, dir: &Path) -> Result<()> {
+    let file = dir.join(&entry.file);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", file)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// The file or folder that a user means: a path that exists, or the name of a model that has been pulled into `dir`.
 ///
 /// # Errors

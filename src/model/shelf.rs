@@ -77,6 +77,17 @@ pub async fn keep(name: &str, progress: &mut dyn FnMut(&str, Option<f32>) -> Res
     download::keep(name, &given, &mut hear).await.map(drop)
 }
 
+/// Deletes what the origin keeps of a model.
+///
+/// # Errors
+/// Those of [`download::delete`].
+pub async fn delete(name: &str) -> Result<()> {
+    let catalogue = Catalogue::builtin()?;
+    let file = catalogue.find(name).map_or(name, |entry| &entry.file);
+    AT_HAND.with_borrow_mut(|at_hand| at_hand.retain(|other| other.name() != file));
+    download::delete(file).await
+}
+
 /// Downloads a model of the catalogue: from beside the page, where it is, else from the hub.
 ///
 /// # Errors

@@ -31,6 +31,8 @@ pub enum Command {
         /// What to load afterwards; its `model` is the same name.
         load: Load,
     },
+    /// Delete what was downloaded of a model of the catalogue: [`Event::Deleted`].
+    Delete(String),
     /// Answer a prompt.
     Answer(Box<Request>),
     /// Answer the same prompt without pruning, and measure what pruning costs and saves on that very answer.
@@ -167,6 +169,13 @@ pub enum Event {
     },
     /// Masks from a file.
     Masks(Box<MasksFile>),
+    /// The files of a model were deleted, or could not be.
+    Deleted {
+        /// The model's name.
+        name: String,
+        /// Why they are still there.
+        error: Option<String>,
+    },
     /// Masks could not be read.
     MasksFailed {
         /// What happened and what to do.

@@ -42,6 +42,14 @@ impl CatalogueItem {
     }
 }
 
+impl CatalogueItem {
+    /// A file that the user gave the page, and that it keeps.
+    pub fn of_file(name: String, bytes: u64) -> CatalogueItem {
+        let (title, licence) = (name.clone(), String::new());
+        CatalogueItem { name, title, bytes, parameters: 0, licence, pulled: true, default: false }
+    }
+}
+
 /// Every model of the catalogue.
 ///
 /// # Errors
@@ -64,14 +72,7 @@ pub async fn on_the_page() -> Result<Vec<CatalogueItem>> {
     let mut items: Vec<CatalogueItem> =
         catalogue.models.iter().map(|entry| CatalogueItem::new(&catalogue, entry, is_here(entry))).collect();
     let other = |name: &String| catalogue.models.iter().all(|entry| entry.file != *name);
-    items.extend(kept.iter().filter(|(name, _)| other(name)).map(|(name, bytes)| CatalogueItem {
-        name: name.clone(),
-        title: name.clone(),
-        bytes: *bytes,
-        parameters: 0,
-        licence: String::new(),
-        pulled: true,
-        default: false,
-    }));
+    let others = kept.iter().filter(|(name, _)| other(name));
+    items.extend(others.map(|(name, bytes)| CatalogueItem::of_file(name.clone(), *bytes)));
     Ok(items)
 }

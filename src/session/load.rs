@@ -119,6 +119,18 @@ pub(super) async fn download(name: &str, progress: &mut Progress<'_>) -> Result<
     shelf::download(Catalogue::builtin()?.get(name)?, progress).await
 }
 
+/// Deletes what was downloaded of a model of the catalogue; a model that is loaded runs on.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) async fn delete(name: &str) -> Result<()> {
+    pull::delete(Catalogue::builtin()?.get(name)?, &pull::models_dir()?)
+}
+
+/// Deletes what the page keeps of a model.
+#[cfg(target_arch = "wasm32")]
+pub(super) async fn delete(name: &str) -> Result<()> {
+    shelf::delete(name).await
+}
+
 /// The devices of this machine, the default first.
 pub(super) async fn devices() -> Vec<Device> {
     let device = |info: gpu::AdapterInfo| Device {

@@ -99,6 +99,10 @@ impl Worker {
             Command::Devices => self.outbox.post(Event::Devices(load::devices().await)),
             Command::Load(load) => self.load(number, load, None).await,
             Command::Pull { name, load } => self.load(number, load, Some(name)).await,
+            Command::Delete(name) => {
+                let error = load::delete(&name).await.err().map(|error| error.to_string());
+                self.outbox.post(Event::Deleted { name, error });
+            }
             Command::Answer(request) => self.answer(number, &request).await,
             Command::Compare(request) => self.compare(number, &request).await,
             // Its answer has ended; the next request brings its settings along.

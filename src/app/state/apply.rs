@@ -68,6 +68,7 @@ impl State {
                 self.found = searched.map(|found| self.kept(found).unwrap_or_default());
             }
             Intent::Load(model) => return self.load(model),
+            Intent::DeleteModel(name) => return vec![Order::Send(Command::Delete(name))],
             Intent::Prefer(preferences) => self.prefer(store, *preferences),
             Intent::Devices => return vec![Order::Send(Command::Devices)],
             Intent::ReadMasks(path) => return vec![Order::Send(Command::ReadMasks(path))],

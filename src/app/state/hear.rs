@@ -4,6 +4,7 @@ use super::{Model, Running, State, Task};
 use crate::app::notice::Notice;
 use crate::chat::{Node, NodeId, Store};
 use crate::protocol::{Event, Heat};
+use crate::session::CatalogueItem;
 use std::sync::Arc;
 
 /// How often a growing answer is written to the store, in milliseconds.
@@ -32,6 +33,15 @@ impl State {
                 self.masks = Some(*file);
                 self.heats_revision += 1;
             }
+            Event::Deleted { name, error: None } => {
+                // What came from the catalogue can be downloaded again; a file of the user's own is gone.
+                self.catalogue.retain(|item| item.name != name || item.parameters > 0);
+                for item in self.catalogue.iter_mut().filter(|item| item.name == name) {
+                    item.pulled = false;
+                }
+                self.tell(Notice::info(format!("{name} was deleted.")));
+            }
+            Event::Deleted { error: Some(error), .. } => self.tell(Notice::error(error)),
             Event::MasksFailed { error } => self.tell(Notice::error(error)),
             Event::Heat(heat) => self.hear_heat(&heat, store),
             Event::Started { id, prompt } => {
@@ -145,6 +155,11 @@ impl State {
         let Some(asked) = self.asked.clone() else { return };
         for item in &mut self.catalogue {
             item.pulled |= item.name == asked.model;
+        }
+        // A page keeps the files that it was given.
+        if cfg!(target_arch = "wasm32") && self.catalogue.iter().all(|item| item.name != asked.model) {
+            let bytes = self.ready().map_or(0, |info| info.memory);
+            self.catalogue.push(CatalogueItem::of_file(asked.model.clone(), bytes));
         }
         if self.preferences.model.as_ref() != Some(&asked.model) {
             self.preferences.model = Some(asked.model);

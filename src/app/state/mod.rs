@@ -207,6 +207,8 @@ pub enum Intent {
     Search(String),
     /// A model: a file, a folder, or a name of the catalogue, which is downloaded where it is not here yet.
     Load(String),
+    /// No file of this model of the catalogue any more.
+    DeleteModel(String),
     /// Other preferences.
     Prefer(Box<Preferences>),
     /// The list of devices.
