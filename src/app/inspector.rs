@@ -5,7 +5,7 @@ use super::heat::{self, CostInput, CostIntent, HeatmapView, PromptView, Timeline
 use super::state::{Intent, State, Task};
 use super::theme::{self, SPACE};
 use super::view::View;
-use super::{Act, sidebar};
+use super::{Act, PAGE, sidebar};
 use crate::chat::{Node, NodeId, Role};
 use crate::protocol::Heat;
 use eframe::egui::{CollapsingHeader, RichText, ScrollArea, Ui};
@@ -86,8 +86,7 @@ pub fn show(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     ui.horizontal(|ui| {
         ui.label(RichText::new("Pruning").strong());
         theme::from_the_right(ui, |ui| {
-            if cfg!(not(target_arch = "wasm32"))
-                && theme::quiet(ui, "Open masks…").on_hover_text("The masks of a headless evaluation").clicked()
+            if !PAGE && theme::quiet(ui, "Open masks…").on_hover_text("The masks of a headless evaluation").clicked()
             {
                 acts.push(Act::PickMasks);
             }

@@ -5,7 +5,7 @@ use super::messages::branches;
 use super::state::{Intent, State, Task};
 use super::theme::{self, COLUMN, SPACE};
 use super::view::{Focus, View};
-use super::{Act, words};
+use super::{Act, PAGE, words};
 use crate::chat::{Node, Role};
 use crate::protocol::Stop;
 use eframe::egui::text::{LayoutJob, TextFormat};
@@ -180,7 +180,13 @@ fn foot(ui: &mut Ui, state: &State, view: &mut View, node: &Node, acts: &mut Vec
         if state.can_ask() {
             // A failed answer has its own button for that.
             if node.error.is_none()
-                && theme::quiet(ui, "Regenerate").on_hover_text("Another answer beside this one (Ctrl+R)").clicked()
+                && theme::quiet(ui, "Regenerate")
+                    .on_hover_text(if PAGE {
+                        "Another answer beside this one"
+                    } else {
+                        "Another answer beside this one (Ctrl+R)"
+                    })
+                    .clicked()
             {
                 acts.push(Act::State(Intent::Regenerate(node.id)));
             }

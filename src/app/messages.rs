@@ -6,7 +6,7 @@ use super::message::message;
 use super::state::{Intent, State, cuts};
 use super::theme::{self, COLUMN, SPACE};
 use super::view::{View, Window};
-use super::{Act, welcome};
+use super::{Act, PAGE, welcome};
 use crate::chat::NodeId;
 use eframe::egui::{
     self, Align, Align2, Area, Id, Margin, Order, Rect, RichText, ScrollArea, Ui, Vec2, style::ScrollAnimation,
@@ -18,7 +18,10 @@ const NEAR: f32 = 48.0;
 /// Draws the row above the conversation.
 pub fn title(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {
     ui.horizontal(|ui| {
-        if theme::toggle(ui, state.preferences.list, "List").on_hover_text("Ctrl+L").clicked() {
+        if theme::toggle(ui, state.preferences.list, "List")
+            .on_hover_text(if PAGE { "Conversations" } else { "Ctrl+L" })
+            .clicked()
+        {
             acts.push(Act::ToggleList);
         }
         theme::from_the_right(ui, |ui| {

@@ -53,6 +53,8 @@ use std::path::{Path, PathBuf};
 use view::{View, Window};
 use web_time::{SystemTime, UNIX_EPOCH};
 
+/// Whether the window is a page in a browser, which has neither folders nor paths, and keeps some keys for itself.
+const PAGE: bool = cfg!(target_arch = "wasm32");
 /// Narrowest window that has room for three columns, in points.
 const NARROW: f32 = 940.0;
 

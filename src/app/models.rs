@@ -4,11 +4,8 @@ use super::sidebar::{loading, short};
 use super::state::{Intent, Model, State};
 use super::theme::{self, SPACE};
 use super::view::View;
-use super::{Act, words};
+use super::{Act, PAGE, words};
 use eframe::egui::{self, Frame, Margin, RichText, TextEdit, Ui};
-
-/// In a browser there are neither folders nor paths.
-const PAGE: bool = cfg!(target_arch = "wasm32");
 
 /// Draws the status of the model, and all ways to another one.
 pub fn models(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>) {

@@ -1,9 +1,9 @@
 //! The keyboard: one table, that the keys are taken from and that the window of keys lists.
 
-use super::Act;
 use super::state::{Intent, State};
 use super::theme;
 use super::view::{Focus, View, Window};
+use super::{Act, PAGE};
 use eframe::egui::{self, Context, Grid, Key, KeyboardShortcut, Modifiers, RichText, Ui};
 
 /// What a key does.
@@ -53,6 +53,12 @@ const KEYS: &[(Action, KeyboardShortcut, &str)] = &[
     (Action::Quit, key(CTRL, Key::Q), "Quit"),
 ];
 
+/// The keys that there are: a browser keeps some for itself, such as the one that reloads the page.
+fn keys() -> impl Iterator<Item = &'static (Action, KeyboardShortcut, &'static str)> {
+    use Action::{List, New, Next, Previous, Quit, Regenerate};
+    KEYS.iter().filter(|(action, ..)| !(PAGE && matches!(action, New | Next | Previous | List | Regenerate | Quit)))
+}
+
 /// Keys that the field for questions and egui act on.
 const OTHERS: &[(&str, &str)] = &[
     ("Enter", "Send"),
@@ -63,7 +69,7 @@ const OTHERS: &[(&str, &str)] = &[
 
 /// Takes the keys that were pressed, and does or returns what they mean.
 pub fn pressed(context: &Context, state: &State, view: &mut View, acts: &mut Vec<Act>) {
-    for (action, shortcut, _) in KEYS {
+    for (action, shortcut, _) in keys() {
         // A menu, a search or a field that is open has the first word on Escape.
         let taken = *action == Action::Stop && !escape_is_free(context, state, view);
         if !taken && context.input_mut(|input| input.consume_shortcut(shortcut)) {
@@ -122,7 +128,7 @@ fn act(action: Action, state: &State, view: &mut View, acts: &mut Vec<Act>) {
 /// Draws the list of keys.
 pub fn shortcuts(ui: &mut Ui) {
     Grid::new("keys").num_columns(2).spacing([24.0, 6.0]).show(ui, |ui| {
-        let own = KEYS.iter().map(|(_, shortcut, what)| (ui.ctx().format_shortcut(shortcut), *what));
+        let own = keys().map(|(_, shortcut, what)| (ui.ctx().format_shortcut(shortcut), *what));
         let others = OTHERS.iter().map(|(keys, what)| ((*keys).to_string(), *what));
         for (keys, what) in own.chain(others).collect::<Vec<_>>() {
             ui.label(RichText::new(keys).monospace());

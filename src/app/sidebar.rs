@@ -3,7 +3,7 @@
 use super::state::{Intent, Model, State};
 use super::theme::{self, SPACE};
 use super::view::{Focus, View, Window};
-use super::{Act, Format, words};
+use super::{Act, Format, PAGE, words};
 use crate::chat::{Found, Header};
 use eframe::egui::containers::menu::MenuButton;
 use eframe::egui::text::{LayoutJob, TextFormat};
@@ -30,7 +30,8 @@ pub struct Clock {
 /// Draws the side.
 pub fn sidebar(ui: &mut Ui, state: &State, view: &mut View, clock: Clock, acts: &mut Vec<Act>) {
     ui.add_space(SPACE);
-    let new = Button::new("New chat").right_text(RichText::new("Ctrl+N").small().weak());
+    let keys = if PAGE { "" } else { "Ctrl+N" };
+    let new = Button::new("New chat").right_text(RichText::new(keys).small().weak());
     if ui.add(new.min_size(Vec2::new(ui.available_width(), 34.0))).clicked() {
         acts.push(Act::State(Intent::New));
         view.focus = Some(Focus::Composer);

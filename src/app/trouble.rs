@@ -1,5 +1,6 @@
 //! What is shown where the conversations cannot be opened: what happened, and the ways on.
 
+use super::PAGE;
 use super::theme::{self, SPACE};
 use eframe::egui::{self, CentralPanel, RichText, Ui};
 use std::path::Path;
@@ -25,7 +26,7 @@ pub fn trouble(ui: &mut Ui, path: &Path, error: &str) -> Option<Choice> {
             ui.add_space(SPACE);
             theme::alert(ui, true, |ui| ui.add(egui::Label::new(error).wrap()));
             ui.add_space(SPACE);
-            if cfg!(target_arch = "wasm32") {
+            if PAGE {
                 theme::aside(ui, "The browser keeps them for this page. Nothing in them was changed.");
             } else {
                 theme::aside(ui, format!("They lie in {}. Nothing in it was changed.", path.display()));
@@ -36,7 +37,7 @@ pub fn trouble(ui: &mut Ui, path: &Path, error: &str) -> Option<Choice> {
                     choice = Some(Choice::Again);
                 }
                 // A page cannot close itself.
-                if cfg!(not(target_arch = "wasm32")) && ui.button("Quit").clicked() {
+                if !PAGE && ui.button("Quit").clicked() {
                     choice = Some(Choice::Quit);
                 }
                 if ui.button("Go on without saving").clicked() {
