@@ -11,8 +11,9 @@ use crate::kernels::{Cache, attention, embed, gate_up, matmul_columns, matmul_ro
 use crate::model::ModelWeights;
 use crate::prune::{Block, Selector};
 
-/// Tokens above which every layer is a submission of its own, so that none runs into a driver's watchdog.
-const TOKENS_PER_SUBMISSION: usize = 64;
+/// Tokens above which every layer is a submission of its own, so that none runs into a driver's watchdog. In a browser whoever
+/// submits a long pass paces it: [`Recorder::submit_paced`].
+const TOKENS_PER_SUBMISSION: usize = if cfg!(target_arch = "wasm32") { usize::MAX } else { 64 };
 
 /// What one pass runs over.
 pub(super) struct Pass<'a> {
