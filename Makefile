@@ -3,6 +3,8 @@
 # make build  the program alone
 # make lint   formatting, clippy, rustdoc, and cargo-deny where it is installed
 # make deps   the system packages alone (Debian and Ubuntu; elsewhere they are the user's); make deps-test: the tests' too
+# make web    build the page, into target/web; make serve-web: and serve it on this machine (PORT=8080), beside the models that
+#             were pulled; make test-web: and drive it in Chromium; make deps-web: what building it needs
 
 SHELL := bash
 # Where rustup puts cargo, for shells that have not read its profile yet.
@@ -16,7 +18,9 @@ export XDG_RUNTIME_DIR := $(shell dir="$${TMPDIR:-/tmp}/secateur-runtime-$$(id -
 	mkdir -p -m 700 "$$dir" && [[ -O "$$dir" && ! -L "$$dir" ]] && echo "$$dir" || mktemp -d)
 endif
 
-.PHONY: run test build lint deps deps-test pull
+PORT ?= 8080
+
+.PHONY: run test build lint deps deps-test deps-web pull web serve-web test-web
 
 run: deps build
 	@$(MAKE) --no-print-directory pull
@@ -30,9 +34,20 @@ test: deps-test
 	cargo clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 	cargo test --release --locked
+	@$(MAKE) --no-print-directory test-web
 
 build: deps
 	cargo build --release --locked
+
+web: deps-web
+	@wasm/build
+
+serve-web: web
+	@wasm/serve $(CARGO_TARGET_DIR)/web --port $(PORT)
+
+test-web: deps-test web
+	@[[ wasm/test/node_modules/.package-lock.json -nt wasm/test/package-lock.json ]] || npm ci --prefix wasm/test --no-audit --no-fund
+	node wasm/test/browser.mjs
 
 lint:
 	cargo fmt --check
@@ -45,6 +60,9 @@ deps:
 
 deps-test:
 	@.ci/deps test
+
+deps-web:
+	@.ci/deps web
 
 # The hub needs nothing but a network. Where it cannot be reached, pip can, if it is there.
 pull:
