@@ -47,6 +47,7 @@ serve-web: web
 
 test-web: deps-test web
 	@[[ wasm/test/node_modules/.package-lock.json -nt wasm/test/package-lock.json ]] || npm ci --prefix wasm/test --no-audit --no-fund
+	cargo test --release --locked --test page
 	node wasm/test/browser.mjs
 
 lint:

@@ -75,6 +75,8 @@ export class Desk {
   address = "";
   /** The page that the program runs in, once a step has opened it; later steps go on there. */
   program = null;
+  /** Folder of what was built. */
+  target = target;
   /** Folder of the pictures. */
   pictures = path.join(target, "web-shots");
 
@@ -131,6 +133,24 @@ export class Desk {
       page.on("crash", () => complain("the page crashed"));
     }
     return page;
+  }
+
+  /** The page that the program runs in, opened anew in place of the one before: `options` as of `page`. */
+  async reopen(link = "", options = {}) {
+    if (this.program) {
+      await this.program.close();
+      // The browser gives the page's lock on the conversations back a moment later.
+      await new Promise((done) => setTimeout(done, 500));
+    }
+    this.program = await this.page(options);
+    await this.program.goto(this.address + link);
+    await started(this.program);
+    return this.program;
+  }
+
+  /** Something that was measured, for whoever reads the output. */
+  note(text) {
+    console.log(`   ${text}`);
   }
 
   /** From now on, complaints of this kind are none. */

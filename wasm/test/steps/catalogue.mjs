@@ -1,18 +1,15 @@
 // The default model: downloaded from beside the page with one click, hashed, kept, opened, and asked.
 
 import assert from "node:assert/strict";
-import { started } from "../desk.mjs";
 import { Window } from "../window.mjs";
 
 export const name = "catalogue";
 
 export async function run(desk) {
-  await desk.program?.close();
-  const page = (desk.program = await desk.page({ scheme: "dark" }));
-  await page.goto(`${desk.address}#temperature=0&repetition_penalty=1&ratio=0.4&max_tokens=6`);
-  await started(page);
+  const page = await desk.reopen("#temperature=0&repetition_penalty=1&ratio=0.4&max_tokens=6", { scheme: "dark" });
   const window = new Window(page);
-  await window.click("Models").catch(() => {});
+  const last = await window.until("the model of the last visit", ({ model }) => model.status === "ready");
+  await window.click(`Model: ${last.model.name}`);
   await window.click("Download SmolLM2 135M Instruct, Q4_1");
   const { model } = await window.until("the model", ({ model }) => model.status === "ready" && model.name === "smollm2-135m");
   desk.note(`the default model loads in ${model.seconds.toFixed(1)} s, behind its download`);

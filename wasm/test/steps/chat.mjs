@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { started } from "../desk.mjs";
 import { Window } from "../window.mjs";
 
 export const name = "chat";
@@ -13,17 +12,13 @@ const LINK = "#temperature=0&repetition_penalty=1&method=pp&max_tokens=40";
 
 export async function run(desk) {
   const native = JSON.parse(await readFile(path.join(desk.target, "page-reference.json"), "utf8"));
-  await desk.program?.close();
   // Long tasks are what would hold a frame up, whatever the graphics device takes.
-  const page = (desk.program = await desk.page({
-    before: () => {
-      globalThis.longTasks = [];
-      const note = (list) => globalThis.longTasks.push(...list.getEntries().map(({ duration }) => Math.round(duration)));
-      new PerformanceObserver(note).observe({ entryTypes: ["longtask"] });
-    },
-  }));
-  await page.goto(desk.address + LINK);
-  await started(page);
+  const before = () => {
+    globalThis.longTasks = [];
+    const note = (list) => globalThis.longTasks.push(...list.getEntries().map(({ duration }) => Math.round(duration)));
+    new PerformanceObserver(note).observe({ entryTypes: ["longtask"] });
+  };
+  const page = await desk.reopen(LINK, { before });
   const window = new Window(page);
   const model = await window.open(path.join(desk.target, "page-model.gguf"));
   assert.match(model.device, /swiftshader/i);

@@ -2,28 +2,22 @@
 // question is answered.
 
 import assert from "node:assert/strict";
-import { started } from "../desk.mjs";
 import { Window } from "../window.mjs";
 
 export const name = "lost";
 
 export async function run(desk) {
-  await desk.program?.close();
-  // Pages that lose their device on purpose complain of it.
-  const page = (desk.program = await desk.page({
-    watched: false,
-    before: () => {
-      const request = GPUAdapter.prototype.requestDevice;
-      globalThis.devices = [];
-      GPUAdapter.prototype.requestDevice = async function (...options) {
-        const device = await request.apply(this, options);
-        globalThis.devices.push(device);
-        return device;
-      };
-    },
-  }));
-  await page.goto(`${desk.address}#temperature=0&max_tokens=300`);
-  await started(page);
+  const before = () => {
+    const request = GPUAdapter.prototype.requestDevice;
+    globalThis.devices = [];
+    GPUAdapter.prototype.requestDevice = async function (...options) {
+      const device = await request.apply(this, options);
+      globalThis.devices.push(device);
+      return device;
+    };
+  };
+  // A page whose device is lost on purpose complains of it.
+  const page = await desk.reopen("#temperature=0&max_tokens=300", { before, watched: false });
   const window = new Window(page);
   await window.until("the model of the last visit", ({ model }) => model.status === "ready");
   await window.ask("Once upon a time");
