@@ -27,12 +27,17 @@ export class Window {
     throw new Error(`${what} did not come; the window shows ${JSON.stringify(last)?.slice(0, 2000)}`);
   }
 
-  /** The part of the window with this name; the first look begins to listen, so it may take some frames. */
-  async find(label) {
+  /**
+   * The part of the window with this name, or beside words of this name; mere words where there is no such part. The first look
+   * begins to listen, so it may take some frames.
+   */
+  async find(label, wanted = null) {
     let places = [];
     for (let tries = 0; tries < 100; tries += 1) {
       places = JSON.parse(await this.page.evaluate(() => secateurPage.program.places())) ?? [];
-      const place = places.find((place) => place.label === label);
+      const named = places.filter((place) => place.label === label);
+      const fits = ({ role }) => (wanted ? role === wanted : role !== "Label" && role !== "TextRun");
+      const place = named.find(fits) ?? (wanted ? null : named[0]);
       if (place) return place;
       await this.page.waitForTimeout(100);
     }
@@ -70,11 +75,10 @@ export class Window {
     return messages.at(-1);
   }
 
-  /** Moves a slider until the report says `wanted` under `name`: with the mouse, then by hundredths. */
+  /** Drags a slider that ends at `largest` until the report says `wanted` under `name`. */
   async slide(label, name, wanted, largest) {
-    const [left, top, right, bottom] = (await this.find(label)).bounds;
+    const [left, top, right, bottom] = (await this.find(label, "Slider")).bounds;
     const middle = (top + bottom) / 2;
-    // The number stands beside the track, in the same part or not: either way the track begins at the left.
     const at = async (share) => {
       await this.page.mouse.move(left + 8, middle);
       await this.page.mouse.down();
