@@ -10,7 +10,7 @@ mod wheels;
 
 use secateur::Error;
 use secateur::model::catalogue::{Catalogue, Entry, Hub, Wheel};
-use secateur::model::pull::{Progress, PullOptions, Sources, Step, pull, resolve};
+use secateur::model::pull::{Progress, PullOptions, Sources, Step, delete, pull, resolve};
 use server::{Reply, Request, Server};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -339,4 +339,19 @@ fn names_and_paths_are_resolved() {
     assert!(error.contains("has 1 bytes") && error.contains("98362432"), "{error}");
     fs::File::create(&file).unwrap().set_len(default.bytes).unwrap();
     assert_eq!(resolve("smollm2-135m", dir.path()).unwrap(), file);
+}
+
+#[test]
+fn a_deleted_model_leaves_nothing_and_need_not_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("tiny.gguf"), content()).unwrap();
+    fs::write(part_of(dir.path()), [1; 10]).unwrap();
+    fs::write(dir.path().join("other.gguf"), [1; 10]).unwrap();
+    delete(&entry(), dir.path()).unwrap();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["other.gguf"]);
+    delete(&entry(), dir.path()).unwrap();
+    fs::create_dir(dir.path().join("tiny.gguf")).unwrap();
+    let error = delete(&entry(), dir.path()).unwrap_err().to_string();
+    assert!(error.contains("cannot delete") && error.contains("tiny.gguf"), "{error}");
 }

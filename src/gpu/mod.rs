@@ -16,8 +16,6 @@ pub use buffer::{Buffer, Contents, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
 pub use pipeline::{Access, Kernel, PipelineKey};
-#[cfg(not(target_arch = "wasm32"))]
-pub use pollster::block_on;
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
 

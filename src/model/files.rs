@@ -74,6 +74,13 @@ impl ModelFiles {
         const HEAD: u64 = 4 << 20;
         /// No header is that large.
         const MOST: u64 = 256 << 20;
+        if usize::try_from(blob.len()).is_err() {
+            return Err(Error::Unsupported {
+                what: "in a browser, a file of",
+                name: format!("{} bytes", blob.len()),
+                supported: "files of less than 4 GiB; use the desktop program, or a smaller weight format".into(),
+            });
+        }
         let mut head = HEAD;
         loop {
             // A header that is cut off reads like a damaged one: only the whole of it tells.

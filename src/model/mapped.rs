@@ -92,7 +92,7 @@ impl MappedFile {
     pub fn total(&self) -> usize {
         match &self.content {
             #[cfg(target_arch = "wasm32")]
-            // More than a tab's 32 bits address is no tensor's place either.
+            // Larger files are refused before.
             Content::Head(_, blob) => usize::try_from(blob.len()).unwrap_or(usize::MAX),
             _ => self.len(),
         }

@@ -173,11 +173,18 @@ fn models_dir_by(setting: Option<OsString>) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Io`] for a file that cannot be deleted; one that is not there is none.
 pub fn delete(entry: &Entry, dir: &Path) -> Result<()> {
-    let file = dir.join(&entry.file);
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", file)(error)),
-        _ => Ok(()),
+    for file in [dir.join(&entry.file), part_of(dir, &entry.file)] {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("delete", file)(error)),
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// Where the unfinished file lies.
+fn part_of(dir: &Path, file: &str) -> PathBuf {
+    dir.join(format!("{file}.part"))
 }
 
 /// The file or folder that a user means: a path that exists, or the name of a model that has been pulled into `dir`.
@@ -300,7 +307,7 @@ fn bring(wanted: &Wanted<'_>, options: &mut PullOptions<'_>, sources: &[Source<'
     if is_complete(&target, wanted, options)? {
         return Ok(target);
     }
-    let mut part = Part::open(options.dir.join(format!("{}.part", wanted.file)), wanted.bytes, options.progress)?;
+    let mut part = Part::open(part_of(&options.dir, wanted.file), wanted.bytes, options.progress)?;
     let mut reasons = Vec::new();
     for source in sources {
         match source(wanted, &mut part, options) {

@@ -81,6 +81,25 @@ fn a_lost_device_leaves_the_conversation_whole() {
 }
 
 #[test]
+fn a_model_is_deleted_on_the_second_click() {
+    let mut desk = Opening { pulled: true, ..Opening::new() }.open_ready();
+    desk.click("Model: smollm2-135m");
+    let asked = desk.words.asked.borrow().len();
+    desk.click("Delete SmolLM2 135M Instruct, Q4_1");
+    assert_eq!(desk.words.asked.borrow().len(), asked, "nothing goes on the first");
+    assert!(desk.has("Delete its file?"));
+    desk.click("Delete SmolLM2 135M Instruct, Q4_1");
+    let last = desk.words.asked.borrow().last().cloned();
+    assert!(matches!(&last, Some(Command::Delete(name)) if name == "smollm2-135m"), "{last:?}");
+    desk.tell([Event::Deleted { name: "smollm2-135m".into(), error: Some("the disk is gone".into()) }]);
+    assert!(desk.has("the disk is gone"));
+    desk.tell([Event::Deleted { name: "smollm2-135m".into(), error: None }]);
+    assert!(desk.has("smollm2-135m was deleted."));
+    assert!(desk.window.query_by_label("Download SmolLM2 135M Instruct, Q4_1").is_some());
+    assert!(desk.window.query_by_label("Delete SmolLM2 135M Instruct, Q4_1").is_none());
+}
+
+#[test]
 fn another_device_holds_from_the_next_load_on() {
     let mut desk = Opening { pulled: true, ..Opening::new() }.open_ready();
     desk.ctrl(Key::Comma);

@@ -12,10 +12,11 @@ import * as explanations from "./steps/explanations.mjs";
 import * as failures from "./steps/failures.mjs";
 import * as chat from "./steps/chat.mjs";
 import * as kept from "./steps/kept.mjs";
+import * as limits from "./steps/limits.mjs";
 import * as lost from "./steps/lost.mjs";
 import * as catalogue from "./steps/catalogue.mjs";
 
-const STEPS = [serve, start, policy, explanations, failures, chat, kept, lost, catalogue];
+const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, lost, catalogue];
 
 const asked = process.argv.slice(2);
 const unknown = asked.find((name) => !STEPS.some((step) => step.name === name));

@@ -131,6 +131,9 @@ impl Gguf {
         }
         let (values, _) = self.tensor_bytes(entry).as_chunks::<4>();
         let factors: Vec<f32> = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        if factors.len() != head_dim / 2 {
+            return Err(self.bad("`rope_freqs.weight` lies behind what was read of the file".into()));
+        }
         match factors.iter().position(|value| !(*value > 0.0 && value.is_finite())) {
             None => Ok(factors),
             Some(index) => Err(self.bad(format!(
