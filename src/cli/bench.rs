@@ -16,7 +16,7 @@ use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Peer, Setup, Wish,
 use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
 use secateur::engine::Engine;
 use secateur::format::WeightFormat;
-use secateur::gpu::{Gpu, GpuOptions};
+use secateur::gpu::Gpu;
 use secateur::model::{ModelWeights, shapes};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -226,7 +226,7 @@ fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
     })?;
     wish.check(&config)?;
     let started = Instant::now();
-    let gpu = Gpu::open(&GpuOptions { adapter: args.model.device.clone(), ..GpuOptions::default() })?;
+    let gpu = Gpu::open(&args.model.gpu())?;
     let bar = bar(&format!("making {shape}"), 1000, Unit::Share);
     let engine = Engine::random(gpu, &config, format, &mut |share| {
         bar.set_position((share * 1000.0) as u64);

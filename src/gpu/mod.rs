@@ -5,12 +5,14 @@
 
 mod buffer;
 mod cache;
+mod matrix;
 mod pipeline;
 mod recorder;
 mod shader;
 
 pub use buffer::{Buffer, Contents, Pending};
 pub use cache::cache_folder;
+pub use matrix::{MATRIX_SUBGROUPS, MatrixUnits, matrix_units_refused};
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
@@ -36,6 +38,8 @@ pub struct GpuOptions {
     pub cache: Option<PathBuf>,
     /// Compile shaders with every check on, as a browser would (tests; slower).
     pub checked_shaders: bool,
+    /// Leave the adapter's matrix units alone.
+    pub no_matrix_units: bool,
 }
 
 /// An adapter as [`adapters`] lists it.
@@ -61,6 +65,8 @@ pub struct AdapterInfo {
     pub shader_f16: bool,
     /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
+    /// Matrix units that kernels could use.
+    pub matrix_units: Option<MatrixUnits>,
 }
 
 /// Which family of kernel shapes suits the adapter.
@@ -81,6 +87,8 @@ pub struct Gpu {
     max_binding: u64,
     max_workgroups: u32, // in each dimension of a grid
     checked_shaders: bool,
+    matrix_units: Option<MatrixUnits>,
+    scratch: Mutex<Option<Arc<Buffer>>>,
     pipelines: Pipelines,
     store: Option<cache::PipelineStore>,
     failure: Arc<Mutex<Option<String>>>,
@@ -118,6 +126,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         shader_f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        matrix_units: MatrixUnits::of(adapter),
     }
 }
 
@@ -176,12 +185,21 @@ impl Gpu {
         let adapter = &found[position];
         let info = describe(position, adapter);
         let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        // A browser has no such units.
+        let matrix_units = info.matrix_units.filter(|_| !options.no_matrix_units && !options.default_limits);
+        let (matrix_features, experimental_features) = match matrix_units {
+            None => (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled()),
+            // SAFETY: the one experimental feature that is asked for is that of matrix units. The kernels that use it keep to
+            // what its specification allows (uniform control flow, aligned rows inside one array), tests sweep them, and
+            // none is used before its results on this very device agreed with the plain kernels' (`kernels::shapes`).
+            Some(_) => (matrix::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() }),
+        };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("secateur"),
-                required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
+                required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE | matrix_features,
                 required_limits,
-                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                experimental_features,
                 memory_hints: wgpu::MemoryHints::Performance,
                 trace: wgpu::Trace::Off,
             })
@@ -217,6 +235,8 @@ impl Gpu {
             max_binding,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             checked_shaders: options.checked_shaders,
+            matrix_units,
+            scratch: Mutex::new(None),
             pipelines: Pipelines::default(),
             store,
             failure,
@@ -238,6 +258,24 @@ impl Gpu {
     /// Which kernel shapes suit it.
     pub fn tier(&self) -> Tier {
         self.tier
+    }
+
+    /// Matrix units that kernels may use.
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        self.matrix_units
+    }
+
+    /// A buffer of at least so many bytes for what one dispatch leaves to the next of the same list of commands; whoever comes
+    /// after writes over it.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn scratch(&self, bytes: u64) -> Result<Arc<Buffer>> {
+        let mut slot = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match slot.as_ref().filter(|buffer| buffer.bytes() >= bytes) {
+            Some(buffer) => Ok(buffer.clone()),
+            None => Ok(slot.insert(Arc::new(self.buffer("scratch", Contents::Zeroed(bytes))?)).clone()),
+        }
     }
 
     /// What was chosen for slot `slot`; 0 until then. Kernels know what slots and choices mean.

@@ -3,7 +3,7 @@
 use super::talk::Talk;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::gpu::{self, Gpu, GpuOptions, cache_folder};
+use crate::gpu::{self, Gpu, GpuOptions, cache_folder, matrix_units_refused};
 use crate::model::catalogue::Catalogue;
 use crate::model::pull::{self, PullOptions};
 use crate::model::{ModelFiles, TensorType};
@@ -39,7 +39,12 @@ pub(super) fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Model> {
     let tokenizer = Tokenizer::new(&files.text)?;
     let template = ChatTemplate::new(&files.text, &tokenizer)?;
     progress("opening the device", None)?;
-    let gpu = Gpu::open(&GpuOptions { adapter: load.device.clone(), cache: cache_folder(), ..GpuOptions::default() })?;
+    let gpu = Gpu::open(&GpuOptions {
+        adapter: load.device.clone(),
+        cache: cache_folder(),
+        no_matrix_units: matrix_units_refused(),
+        ..GpuOptions::default()
+    })?;
     let engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
     progress("looking for a calibration", None)?;
     let calibration = calibration(&files);
