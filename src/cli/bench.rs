@@ -10,7 +10,7 @@ use super::output::{JsonOption, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
-use report::{BenchReport, LoadReport, PeerReport};
+use report::{BenchReport, LoadReport, MatrixReport, PeerReport};
 use secateur::Error;
 use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Peer, Setup, Wish, measure, per_kernel, read_seconds};
 use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
@@ -118,6 +118,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             })
             .collect(),
         ceilings,
+        matrix_units: MatrixReport::of(engine.gpu()),
         kernels,
         load: LoadReport {
             seconds_read: subject.seconds_read,

@@ -40,6 +40,8 @@ pub struct GpuOptions {
     pub checked_shaders: bool,
     /// Leave the adapter's matrix units alone.
     pub no_matrix_units: bool,
+    /// Pretend that subgroups may have so many invocations (tests of matrix units with more subgroups than there is work for).
+    pub matrix_subgroup: Option<u32>,
 }
 
 /// An adapter as [`adapters`] lists it.
@@ -185,8 +187,13 @@ impl Gpu {
         let adapter = &found[position];
         let info = describe(position, adapter);
         let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-        // A browser has no such units.
-        let matrix_units = info.matrix_units.filter(|_| !options.no_matrix_units && !options.default_limits);
+        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
+        // A browser has no such units, and those of a software adapter are loops.
+        let wanted = tier == Tier::Gpu && !options.no_matrix_units && !options.default_limits;
+        let sized =
+            |units: MatrixUnits| MatrixUnits { subgroup: options.matrix_subgroup.unwrap_or(units.subgroup), ..units };
+        let matrix_units = info.matrix_units.filter(|_| wanted).map(sized);
         let (matrix_features, experimental_features) = match matrix_units {
             None => (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled()),
             // SAFETY: the one experimental feature that is asked for is that of matrix units. The kernels that use it keep to
@@ -223,8 +230,6 @@ impl Gpu {
         if let Some(cap) = options.max_binding {
             max_binding = max_binding.min(cap);
         }
-        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-        let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
         let store = options.cache.as_ref().and_then(|folder| cache::PipelineStore::open(&device, adapter, folder));
         let arena = Mutex::new(recorder::Arena::new(&device));
         Ok(Arc::new(Gpu {

@@ -12,12 +12,28 @@ use secateur::kernels::shapes::{Sample, Shaped};
 use secateur::kernels::{self, matrix, matrix_chain};
 use std::sync::OnceLock;
 
+/// Invocations of a subgroup as large as any, and of a workgroup a quarter of what every device allows.
+const MORE: u32 = 64;
+
+/// Whether a workgroup has exactly the subgroups that there is work for.
+#[derive(Clone, Copy, PartialEq)]
+enum Subgroups {
+    AsMany,
+    More,
+}
+
 /// The device of a manner, if it has matrix units. Unlike a browser's, the checked one keeps the adapter's features.
-fn device(manner: Manner) -> Option<&'static Device> {
-    static DEVICES: [OnceLock<Device>; 2] = [const { OnceLock::new() }; 2];
-    let device = DEVICES[usize::from(manner == Manner::Browser)].get_or_init(|| {
+fn device(manner: Manner, subgroups: Subgroups) -> Option<&'static Device> {
+    static DEVICES: [OnceLock<Device>; 4] = [const { OnceLock::new() }; 4];
+    let index = 2 * usize::from(manner == Manner::Browser) + subgroups as usize;
+    let device = DEVICES[index].get_or_init(|| {
         let checked_shaders = manner == Manner::Browser;
-        let options = GpuOptions { tier: Some(Tier::Gpu), checked_shaders, ..GpuOptions::default() };
+        let options = GpuOptions {
+            tier: Some(Tier::Gpu),
+            checked_shaders,
+            matrix_subgroup: (subgroups == Subgroups::More).then_some(MORE),
+            ..GpuOptions::default()
+        };
         Device { gpu: Gpu::open(&options).expect("an adapter"), manner, matrix: true }
     });
     if device.gpu.matrix_units().is_none() {
@@ -32,12 +48,14 @@ fn device(manner: Manner) -> Option<&'static Device> {
 /// The one place that says whether they were tested.
 #[test]
 fn matrix_units_are_used_where_the_adapter_has_them() {
-    let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
+    let hardware = || GpuOptions { tier: Some(Tier::Gpu), ..GpuOptions::default() };
+    let gpu = Gpu::open(&hardware()).expect("an adapter");
     assert_eq!(gpu.matrix_units(), gpu.info().matrix_units, "what the adapter has, the device has");
-    assert_eq!(device(Manner::Trusted).is_some(), gpu.matrix_units().is_some());
+    assert_eq!(device(Manner::Trusted, Subgroups::AsMany).is_some(), gpu.matrix_units().is_some());
     for options in [
-        GpuOptions { no_matrix_units: true, ..GpuOptions::default() },
-        GpuOptions { default_limits: true, ..GpuOptions::default() },
+        GpuOptions { no_matrix_units: true, ..hardware() },
+        GpuOptions { default_limits: true, ..hardware() },
+        GpuOptions { tier: Some(Tier::Software), ..hardware() },
     ] {
         let gpu = Gpu::open(&options).expect("an adapter");
         assert_eq!(gpu.matrix_units(), None, "{options:?}");
@@ -58,12 +76,18 @@ macro_rules! sweeps {
 
             #[test]
             fn on_matrix_units() {
-                device(Manner::Trusted).into_iter().for_each(matmul::$op);
+                device(Manner::Trusted, Subgroups::AsMany).into_iter().for_each(matmul::$op);
+            }
+
+            /// Smaller subgroups than there may be are more of them: the others repeat what four do.
+            #[test]
+            fn on_more_subgroups_than_four() {
+                device(Manner::Browser, Subgroups::More).into_iter().for_each(matmul::$op);
             }
 
             #[test]
             fn on_matrix_units_with_all_checks() {
-                device(Manner::Browser).into_iter().for_each(matmul::$op);
+                device(Manner::Browser, Subgroups::AsMany).into_iter().for_each(matmul::$op);
             }
         })*
     };
@@ -153,7 +177,7 @@ fn weight(gpu: &Gpu, random: &mut Random, format: WeightFormat, layout: Layout, 
 /// Before a model runs on matrix units, they must have agreed with the plain kernels on its own weights.
 #[test]
 fn a_choice_is_measured_and_checked() {
-    if device(Manner::Trusted).is_none() {
+    if device(Manner::Trusted, Subgroups::AsMany).is_none() {
         return;
     }
     let gpu = Gpu::open(&GpuOptions { tier: Some(Tier::Gpu), ..GpuOptions::default() }).expect("an adapter");
