@@ -9,6 +9,8 @@
 
 #[path = "common/calibrations.rs"]
 mod calibrations;
+#[path = "golden/matrix.rs"]
+mod matrix;
 #[path = "golden/statics.rs"]
 mod statics;
 

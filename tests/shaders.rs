@@ -38,12 +38,22 @@ impl Variant {
         format!("{} {formats:?} {:?}", self.kernel.source.name, self.substitution.numbers)
     }
 
+    /// Whether the shader runs on matrix units, which only native devices have: no DirectX, no browser, and so not tint.
+    fn on_matrix_units(&self) -> bool {
+        self.text.contains("enable wgpu_cooperative_matrix;")
+    }
+
     /// The parsed and validated shader.
     fn module(&self) -> (Module, ModuleInfo) {
         let module = naga::front::wgsl::parse_str(&self.text)
             .unwrap_or_else(|error| panic!("{}: {}", self.name(), error.emit_to_string(&self.text)));
         // Nothing that a browser has to be asked for: halves packed in words are in every WebGPU, though not in WebGL.
-        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        if self.on_matrix_units() {
+            // What `gpu` asks a device with matrix units for.
+            capabilities |= Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
+        }
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|error| panic!("{}: {}", self.name(), error.emit_to_string(&self.text)));
         (module, info)
@@ -70,6 +80,17 @@ fn shaders_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders")
 }
 
+#[test]
+fn only_the_kernels_meant_for_them_need_matrix_units() {
+    let names: BTreeSet<&str> = variants()
+        .iter()
+        .filter(|variant| variant.on_matrix_units())
+        .map(|variant| variant.kernel.source.name)
+        .collect();
+    let expected = ["gate_up_matrix", "matmul_columns_matrix", "matmul_rows_matrix", "matrix_chain"];
+    assert_eq!(names, BTreeSet::from(expected));
+}
+
 /// Names of the WGSL files in a folder, and their contents.
 fn wgsl_files(folder: &Path) -> BTreeMap<String, String> {
     let entries =
@@ -91,12 +112,17 @@ fn every_variant_translates_for_every_backend() {
         if let Err(error) = spv::write_vec(&module, &info, &spv::Options::default(), Some(&entry)) {
             fail("SPIR-V", &error);
         }
-        let options = msl::Options { lang_version: (2, 0), ..msl::Options::default() };
+        // Metal has matrices from 2.3 on.
+        let lang_version = if variant.on_matrix_units() { (2, 3) } else { (2, 0) };
+        let options = msl::Options { lang_version, ..msl::Options::default() };
         match msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()) {
             Err(error) => fail("MSL", &error),
             Ok((_, translation)) => {
                 assert!(translation.entry_point_names.iter().all(Result::is_ok), "{}", variant.name())
             }
+        }
+        if variant.on_matrix_units() {
+            continue;
         }
         let (options, pipeline, mut text) = (hlsl::Options::default(), hlsl::PipelineOptions::default(), String::new());
         match hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None) {
@@ -109,7 +135,8 @@ fn every_variant_translates_for_every_backend() {
 #[test]
 fn tint_accepts_every_variant() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (index, variant) in variants().iter().enumerate() {
+    // Matrices are an extension of naga's that tint does not know.
+    for (index, variant) in variants().iter().filter(|variant| !variant.on_matrix_units()).enumerate() {
         let path = folder.path().join(format!("{index}.wgsl"));
         std::fs::write(&path, &variant.text).expect("a file");
         // Writing WGSL again needs all of tint's validation, and is a format that every build of it has.
@@ -235,5 +262,16 @@ fn directives_without_a_meaning_are_named() {
     assert_eq!(told("#import nowhere"), "made_up: no shaders/common/nowhere.wgsl");
     assert_eq!(told("#weights w 1"), "made_up: `#weights w 1` without a format");
     assert_eq!(told("#weights w one"), "made_up: `#weights w one`");
+    assert_eq!(told("#repeat i MISSING"), "made_up: `#repeat i MISSING` without a number");
+    assert_eq!(told("#repeat i LANES"), "made_up: a `#repeat` without its `#end`");
+    assert_eq!(told("#end"), "made_up: `#end` without a `#repeat`");
     assert_eq!(told("const L = ${LANES}u * ${MISSING}u;"), "made_up: nothing replaces `${MISSING}u;`");
+}
+
+#[test]
+fn repetitions_are_written_out() {
+    let text = "#repeat i ROWS\n#repeat j COLUMNS\nlet s_${i}_${j} = ${i}u;\n#end\n#end\nlast";
+    let numbers = Substitution::numbers(&[("ROWS", 2), ("COLUMNS", 1)]);
+    let resolved = resolve(ShaderSource { name: "made_up", text }, &numbers).expect("a shader");
+    assert_eq!(resolved, "let s_0_0 = 0u;\nlet s_1_0 = 1u;\nlast\n");
 }

@@ -13,6 +13,7 @@ struct Params {
     part_stride: u32, // from one part of y to the next, / 4
     unit: u32,     // inputs of an entry of `kept`: 1, or a multiple of 4; 0 = no list: input j is channel j
     add: u32,      // whether y is added to (the residual stream) or set
+    exponent: i32, // on matrix units: two to this brings this shard's largest weight near 2^14 when it divides it
 }
 
 // The channels of inputs j to j + 3.

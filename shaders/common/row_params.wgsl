@@ -10,6 +10,8 @@ struct Params {
     unit: u32,      // weight rows of an entry of `kept`; 0 = no list: output j is row j of this shard
     first_row: u32, // of this shard
     rows: u32,      // of this shard
+    exponent: i32,  // on matrix units: two to this brings this shard's largest weight near 2^14 when it divides it
+    up_exponent: i32, // of a second weight
 }
 
 // The shard's row behind output `j`, or one past the shard where another shard (or nobody) owns it.

@@ -7,7 +7,7 @@
 use super::clock::Clock;
 use crate::error::Result;
 use crate::gpu::{Gpu, Tier};
-use crate::kernels::{copy, fma_chain};
+use crate::kernels::{copy, fma_chain, matrix_chain};
 use serde::Serialize;
 
 /// Measured bounds of a device.
@@ -20,6 +20,8 @@ pub struct Ceilings {
     /// Floating-point operations (32 bits; a multiplication and an addition are two) of independent chains of fused
     /// multiplications and additions in a second, the best of some.
     pub fma_flops_per_second: f64,
+    /// The same (16 bits, added in 32) of chains of multiplications on matrix units, where the device has any that kernels use.
+    pub matrix_flops_per_second: Option<f64>,
     /// Seconds of a dispatch of one workgroup that moves 16 bytes, in a submission of many.
     pub empty_dispatch_seconds: f64,
     /// Seconds of a submission without a dispatch, with the wait for it.
@@ -49,6 +51,7 @@ impl Ceilings {
             copy_bytes_per_second,
             copy_buffer_bytes,
             fma_flops_per_second: fma_rate(gpu, &clock)?,
+            matrix_flops_per_second: matrix_rate(gpu, &clock)?,
             empty_dispatch_seconds: empty_dispatch(gpu, &clock)?,
             empty_submit_seconds: clock.empty,
         })
@@ -60,6 +63,10 @@ impl Ceilings {
             copy_bytes_per_second: self.copy_bytes_per_second.max(other.copy_bytes_per_second),
             copy_buffer_bytes: self.copy_buffer_bytes.max(other.copy_buffer_bytes),
             fma_flops_per_second: self.fma_flops_per_second.max(other.fma_flops_per_second),
+            matrix_flops_per_second: match (self.matrix_flops_per_second, other.matrix_flops_per_second) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            },
             empty_dispatch_seconds: self.empty_dispatch_seconds.min(other.empty_dispatch_seconds),
             empty_submit_seconds: self.empty_submit_seconds.min(other.empty_submit_seconds),
         }
@@ -68,6 +75,12 @@ impl Ceilings {
     /// The least seconds that moving `bytes` and computing `flops` can take.
     pub fn floor(&self, bytes: f64, flops: f64) -> f64 {
         (bytes / self.copy_bytes_per_second).max(flops / self.fma_flops_per_second)
+    }
+
+    /// The same of what runs on matrix units.
+    pub fn matrix_floor(&self, bytes: f64, flops: f64) -> f64 {
+        let rate = self.matrix_flops_per_second.unwrap_or(self.fma_flops_per_second);
+        (bytes / self.copy_bytes_per_second).max(flops / rate)
     }
 }
 
@@ -95,6 +108,17 @@ fn fma_rate(gpu: &Gpu, clock: &Clock<'_>) -> Result<f64> {
     clock.time(record)?;
     let once = clock.time(record)?;
     Ok(fma_chain::flops(gpu.tier(), count, rounds) / best(clock, once, record)?)
+}
+
+fn matrix_rate(gpu: &Gpu, clock: &Clock<'_>) -> Result<Option<f64>> {
+    let Some(units) = gpu.matrix_units() else { return Ok(None) };
+    // Many more workgroups than any device runs at a time; a software adapter has no need of so many.
+    let (groups, rounds) = if gpu.info().kind == "Cpu" { (64, 16) } else { (1 << 13, 64) };
+    let out = gpu.zeros("sums of matrix chains", groups * matrix_chain::outputs(units))?;
+    let record = |rec: &mut crate::gpu::Recorder<'_>| matrix_chain::record(rec, &out, groups, rounds, (0.5, 0.5));
+    clock.time(record)?;
+    let once = clock.time(record)?;
+    Ok(Some(matrix_chain::flops(units, groups, rounds) / best(clock, once, record)?))
 }
 
 /// The best seconds of one of what `record` records, where it took `once` before.
@@ -128,11 +152,13 @@ mod tests {
             copy_bytes_per_second: speed,
             copy_buffer_bytes: 16,
             fma_flops_per_second: 3.0 - speed,
+            matrix_flops_per_second: (speed > 1.0).then_some(speed),
             empty_dispatch_seconds: 1.0 / speed,
             empty_submit_seconds: speed,
         });
         let both = quiet.or_better(busy);
         assert_eq!((both.copy_bytes_per_second, both.fma_flops_per_second), (2.0, 2.0));
+        assert_eq!(both.matrix_flops_per_second, Some(2.0));
         assert_eq!((both.empty_dispatch_seconds, both.empty_submit_seconds), (0.5, 1.0));
     }
 
@@ -142,10 +168,13 @@ mod tests {
             copy_bytes_per_second: 10.0,
             copy_buffer_bytes: 16,
             fma_flops_per_second: 100.0,
+            matrix_flops_per_second: Some(1000.0),
             empty_dispatch_seconds: 0.0,
             empty_submit_seconds: 0.0,
         };
         assert_eq!(ceilings.floor(20.0, 50.0), 2.0);
         assert_eq!(ceilings.floor(1.0, 500.0), 5.0);
+        assert_eq!(ceilings.matrix_floor(1.0, 500.0), 0.5);
+        assert_eq!(Ceilings { matrix_flops_per_second: None, ..ceilings }.matrix_floor(1.0, 500.0), 5.0);
     }
 }

@@ -10,13 +10,13 @@ use super::output::{JsonOption, note, print};
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
-use report::{BenchReport, LoadReport, PeerReport};
+use report::{BenchReport, LoadReport, MatrixReport, PeerReport};
 use secateur::Error;
 use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Peer, Setup, Wish, measure, per_kernel, read_seconds};
 use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
 use secateur::engine::Engine;
 use secateur::format::WeightFormat;
-use secateur::gpu::{Gpu, GpuOptions};
+use secateur::gpu::Gpu;
 use secateur::model::{ModelWeights, shapes};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -118,6 +118,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             })
             .collect(),
         ceilings,
+        matrix_units: MatrixReport::of(engine.gpu()),
         kernels,
         load: LoadReport {
             seconds_read: subject.seconds_read,
@@ -226,7 +227,7 @@ fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
     })?;
     wish.check(&config)?;
     let started = Instant::now();
-    let gpu = Gpu::open(&GpuOptions { adapter: args.model.device.clone(), ..GpuOptions::default() })?;
+    let gpu = Gpu::open(&args.model.gpu())?;
     let bar = bar(&format!("making {shape}"), 1000, Unit::Share);
     let engine = Engine::random(gpu, &config, format, &mut |share| {
         bar.set_position((share * 1000.0) as u64);

@@ -40,11 +40,12 @@ fn describe(device: &AdapterInfo) -> String {
     let yes = |has: bool| if has { "yes" } else { "no" };
     format!(
         "{index}: {name} ({kind}, {backend}, {driver})\n   \
-         largest binding {}, largest buffer {}, workgroup memory {}, 16-bit floats {}, subgroups {}\n",
+         largest binding {}, largest buffer {}, workgroup memory {}, 16-bit floats {}, subgroups {}, matrix units {}\n",
         bytes(device.max_binding_bytes),
         bytes(device.max_buffer_bytes),
         bytes(device.max_workgroup_bytes.into()),
         yes(device.shader_f16),
-        yes(device.subgroups)
+        yes(device.subgroups),
+        device.matrix_units.map_or("none".into(), |units| units.to_string())
     )
 }

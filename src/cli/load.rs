@@ -6,7 +6,7 @@ use anyhow::Result;
 use secateur::Error;
 use secateur::engine::Engine;
 use secateur::eval::report::{DeviceRecord, ModelRecord};
-use secateur::gpu::{Gpu, GpuOptions, cache_folder};
+use secateur::gpu::Gpu;
 use secateur::model::{ModelFiles, pull};
 use secateur::text::{ChatTemplate, Tokenizer};
 use std::path::{Path, PathBuf};
@@ -53,8 +53,7 @@ impl Opened {
     /// Opens the device and uploads the weights.
     pub fn load(&self, options: &ModelOptions) -> Result<Loaded> {
         let started = Instant::now();
-        let gpu =
-            Gpu::open(&GpuOptions { adapter: options.device.clone(), cache: cache_folder(), ..GpuOptions::default() })?;
+        let gpu = Gpu::open(&options.gpu())?;
         tracing::info!(adapter = gpu.info().name, backend = gpu.info().backend, "device opened");
         let bar = bar(&format!("loading {}", self.name), 1000, Unit::Share);
         let engine = Engine::load(gpu, &self.files, &mut |share| {

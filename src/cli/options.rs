@@ -8,6 +8,7 @@ use secateur::config::{
     Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, SamplingConfig,
     ScoreKind, Statistic,
 };
+use secateur::gpu::{GpuOptions, cache_folder, matrix_units_refused};
 use std::path::PathBuf;
 
 /// The ratio where a method is named without one.
@@ -22,6 +23,21 @@ pub struct ModelOptions {
     /// Part of a GPU's name, or its number in `secateur devices`
     #[arg(long, value_name = "NAME", env = "SECATEUR_DEVICE")]
     pub device: Option<String>,
+    /// Leave the GPU's matrix units alone; SECATEUR_NO_MATRIX_UNITS=1 does too
+    #[arg(long)]
+    pub no_matrix_units: bool,
+}
+
+impl ModelOptions {
+    /// What to ask of the device.
+    pub fn gpu(&self) -> GpuOptions {
+        GpuOptions {
+            adapter: self.device.clone(),
+            cache: cache_folder(),
+            no_matrix_units: self.no_matrix_units || matrix_units_refused(),
+            ..GpuOptions::default()
+        }
+    }
 }
 
 /// Names of methods.

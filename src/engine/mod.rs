@@ -24,9 +24,11 @@ pub use traffic::Traffic;
 use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::format::WeightFormat;
+use crate::format::{Weight, WeightFormat};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::Cache;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::kernels::matrix;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::kernels::shapes::{self, Sample, Shaped};
 #[cfg(not(target_arch = "wasm32"))]
@@ -82,6 +84,7 @@ impl Engine {
     ) -> Result<Arc<Engine>> {
         check_memory(ModelWeights::random_bytes(shape, format), gpu.memory_available(), &gpu.info().name)?;
         let model = ModelWeights::random(&gpu, shape, format, progress)?;
+        choose_shapes(&gpu, &model)?;
         Ok(Arc::new(Engine { gpu, model }))
     }
 
@@ -163,15 +166,35 @@ fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
     );
     let Some(known) = gpu.remembered(&name) else { return Ok(()) };
     let known: Option<[usize; 3]> = known.and_then(|text| serde_json::from_str(&text).ok());
+    let layers = model.layers.iter();
+    let layers: Vec<Sample<'_>> =
+        layers.map(|LayerWeights { qkv, gate, up, down, .. }| Sample { qkv, gate, up, down }).collect();
     match known {
         Some(known) => Shaped::ALL.iter().zip(known).for_each(|(shaped, candidate)| shaped.choose(gpu, candidate)),
         None => {
-            let layers = model.layers.iter();
-            let layers: Vec<Sample<'_>> =
-                layers.map(|LayerWeights { qkv, gate, up, down, .. }| Sample { qkv, gate, up, down }).collect();
             let chosen = shapes::measure(gpu, &layers)?;
             tracing::info!(?chosen, "kernel shapes measured");
             gpu.remember(&name, &format!("{chosen:?}"));
+        }
+    }
+    choose_matrix_units(gpu, &layers, model.head(), &name)
+}
+
+/// Runs prompts on matrix units where they agree with the plain kernels and are faster, which is found out once for a model.
+#[cfg(not(target_arch = "wasm32"))]
+fn choose_matrix_units(gpu: &Gpu, layers: &[Sample<'_>], head: &Weight, model: &str) -> Result<()> {
+    let Some(units) = gpu.matrix_units() else { return Ok(()) };
+    let heads: Vec<&str> = head.shards.iter().take(1).map(|shard| shard.format.name()).collect();
+    let name = format!("matrix|{model}|{heads:?}|{units}");
+    let Some(known) = gpu.remembered(&name) else { return Ok(()) };
+    let known: Option<matrix::Choice> = known.and_then(|text| serde_json::from_str(&text).ok());
+    match known {
+        Some(known) => matrix::apply(gpu, &known),
+        None => {
+            matrix::measure(gpu, layers, head)?;
+            let chosen = matrix::choice(gpu);
+            tracing::info!(?chosen, "matrix units measured");
+            gpu.remember(&name, &serde_json::to_string(&chosen).unwrap_or_default());
         }
     }
     Ok(())

@@ -21,6 +21,11 @@ impl Format for Bf16 {
         first_bad(bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), 1)
     }
 
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let sizes = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]) & 0x7fff);
+        half::bf16::from_bits(sizes.max().unwrap_or(0)).to_f32()
+    }
+
     fn pack_rows(&self, bytes: &[u8], _rows: usize, _cols: usize) -> Planes {
         Planes { quants: words(bytes), scales: Vec::new() }
     }

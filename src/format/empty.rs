@@ -14,7 +14,8 @@ impl WeightFormat {
 }
 
 impl Weight {
-    /// Makes planes of zeros for `rows` outputs of `cols` inputs, in shards of at most `rows_per_shard` outputs.
+    /// Makes planes of zeros for `rows` outputs of `cols` inputs, in shards of at most `rows_per_shard` outputs. No value that they will
+    /// hold may exceed `largest` in magnitude.
     ///
     /// # Errors
     /// [`Error::DeviceLimit`] when not even one output fits a binding, [`Error::Internal`] for columns that are no whole
@@ -25,6 +26,7 @@ impl Weight {
         (format, layout): (WeightFormat, Layout),
         (rows, cols): (usize, usize),
         rows_per_shard: usize,
+        largest: f32,
     ) -> Result<Weight> {
         if !cols.is_multiple_of(format.block().0) {
             return Err(Error::Internal(format!("`{name}`: {cols} columns of {}", format.name())));
@@ -41,6 +43,7 @@ impl Weight {
                 rows: count as u32,
                 quants: gpu.buffer(name, Contents::Zeroed(quants))?,
                 scales: gpu.buffer(name, Contents::Zeroed(scales))?,
+                largest,
             });
         }
         Ok(Weight { layout, rows, cols, shards })

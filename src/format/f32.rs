@@ -21,6 +21,12 @@ impl Format for F32 {
         first_bad(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), 1)
     }
 
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        f32::from_bits(
+            bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & !(1 << 31)).max().unwrap_or(0),
+        )
+    }
+
     fn pack_rows(&self, bytes: &[u8], _rows: usize, _cols: usize) -> Planes {
         Planes { quants: words(bytes), scales: Vec::new() }
     }

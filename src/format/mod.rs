@@ -68,6 +68,8 @@ pub(crate) trait Format: Sync {
     fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>);
     /// Index and value of the first element (or block's scale) that is NaN or infinite.
     fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)>;
+    /// What no value's magnitude exceeds.
+    fn largest(&self, bytes: &[u8]) -> f32;
     /// Planes of the layout [`Layout::Rows`].
     fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
     /// Planes of the layout [`Layout::Columns`].
@@ -126,6 +128,11 @@ impl WeightFormat {
     /// Index and value of the first element that is NaN or infinite (of a block with such a scale: its first element).
     pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
         self.format().first_not_finite(bytes)
+    }
+
+    /// What no value's magnitude exceeds: the largest of floats, a bound from the scales of blocks.
+    pub fn largest(self, bytes: &[u8]) -> f32 {
+        self.format().largest(bytes)
     }
 
     /// Planes for the GPU of `rows` whole rows of `cols` elements.

@@ -35,6 +35,10 @@ impl Format for Q4_0 {
         first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
     }
 
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs()).fold(0.0, f32::max) * 8.0
+    }
+
     fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
         PACKER.rows(blocks(bytes), rows, cols)
     }

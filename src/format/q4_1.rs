@@ -36,6 +36,12 @@ impl Format for Q4_1 {
         first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0) + half_value(block, 2)), BLOCK)
     }
 
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds =
+            bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs() * 15.0 + half_value(block, 2).abs());
+        bounds.fold(0.0, f32::max)
+    }
+
     fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
         PACKER.rows(blocks(bytes), rows, cols)
     }

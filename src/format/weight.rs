@@ -16,6 +16,17 @@ pub struct Shard {
     pub quants: Buffer,
     /// Scales and minima (16 unused bytes for floats).
     pub scales: Buffer,
+    /// What no value's magnitude exceeds; looked for where the device has matrix units, 0 elsewhere.
+    pub largest: f32,
+}
+
+impl Shard {
+    /// The power of two by which matrix units have this shard's values divided: their largest comes near 2^14, so that 16 bits hold
+    /// all of them and lose nothing to speak of to the smallest.
+    pub fn exponent(&self) -> i32 {
+        // The exponent field, 0 below the normal numbers.
+        ((self.largest.to_bits() >> 23) as i32 - 127 - 14).max(-100)
+    }
 }
 
 /// A matrix `[rows (outputs), cols (inputs)]` on the GPU.
@@ -122,6 +133,7 @@ impl Weight {
                 rows: count as u32,
                 quants: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.quants)))?,
                 scales: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.scales)))?,
+                largest: if gpu.matrix_units().is_some() { format.largest(part) } else { 0.0 },
             });
         }
         Ok(Weight { layout, rows, cols, shards })

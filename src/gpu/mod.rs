@@ -6,6 +6,7 @@
 
 mod buffer;
 mod cache;
+mod matrix;
 #[cfg(target_arch = "wasm32")]
 mod page;
 mod pipeline;
@@ -15,6 +16,7 @@ mod shader;
 pub use buffer::{Buffer, Contents, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
+pub use matrix::{MATRIX_SUBGROUPS, MatrixUnits, matrix_units_refused};
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
 pub use shader::{ShaderSource, Substitution, resolve};
@@ -40,6 +42,10 @@ pub struct GpuOptions {
     pub cache: Option<PathBuf>,
     /// Compile shaders with every check on, as a browser would (tests; slower).
     pub checked_shaders: bool,
+    /// Leave the adapter's matrix units alone.
+    pub no_matrix_units: bool,
+    /// Pretend that subgroups may have so many invocations (tests of matrix units with more subgroups than there is work for).
+    pub matrix_subgroup: Option<u32>,
 }
 
 /// An adapter as [`adapters`] lists it.
@@ -65,6 +71,8 @@ pub struct AdapterInfo {
     pub shader_f16: bool,
     /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
+    /// Matrix units that kernels could use.
+    pub matrix_units: Option<MatrixUnits>,
 }
 
 /// Which family of kernel shapes suits the adapter.
@@ -85,6 +93,8 @@ pub struct Gpu {
     max_binding: u64,
     max_workgroups: u32, // in each dimension of a grid
     checked_shaders: bool,
+    matrix_units: Option<MatrixUnits>,
+    scratch: Mutex<Option<Arc<Buffer>>>,
     pipelines: Pipelines,
     store: Option<cache::PipelineStore>,
     failure: Arc<Mutex<Option<String>>>,
@@ -145,6 +155,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         shader_f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        matrix_units: MatrixUnits::of(adapter),
     }
 }
 
@@ -226,12 +237,26 @@ impl Gpu {
             info.name = page::adapter_name().await;
         }
         let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
+        // A browser has no such units, and those of a software adapter are loops.
+        let wanted = tier == Tier::Gpu && !options.no_matrix_units && !options.default_limits;
+        let sized =
+            |units: MatrixUnits| MatrixUnits { subgroup: options.matrix_subgroup.unwrap_or(units.subgroup), ..units };
+        let matrix_units = info.matrix_units.filter(|_| wanted).map(sized);
+        let (matrix_features, experimental_features) = match matrix_units {
+            None => (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled()),
+            // SAFETY: the one experimental feature that is asked for is that of matrix units. The kernels that use it keep to
+            // what its specification allows (uniform control flow, aligned rows inside one array), tests sweep them, and
+            // none is used before its results on this very device agreed with the plain kernels' (`kernels::shapes`).
+            Some(_) => (matrix::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() }),
+        };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("secateur"),
-                required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
+                required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE | matrix_features,
                 required_limits,
-                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                experimental_features,
                 memory_hints: wgpu::MemoryHints::Performance,
                 trace: wgpu::Trace::Off,
             })
@@ -251,8 +276,6 @@ impl Gpu {
         if let Some(cap) = options.max_binding {
             max_binding = max_binding.min(cap);
         }
-        let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-        let tier = options.tier.unwrap_or(if software { Tier::Software } else { Tier::Gpu });
         let store = options.cache.as_ref().and_then(|folder| cache::PipelineStore::open(&device, adapter, folder));
         let arena = Mutex::new(recorder::Arena::new(&device));
         Ok(Arc::new(Gpu {
@@ -263,6 +286,8 @@ impl Gpu {
             max_binding,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             checked_shaders: options.checked_shaders,
+            matrix_units,
+            scratch: Mutex::new(None),
             pipelines: Pipelines::default(),
             store,
             failure,
@@ -285,6 +310,24 @@ impl Gpu {
     /// Which kernel shapes suit it.
     pub fn tier(&self) -> Tier {
         self.tier
+    }
+
+    /// Matrix units that kernels may use.
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        self.matrix_units
+    }
+
+    /// A buffer of at least so many bytes for what one dispatch leaves to the next of the same list of commands; whoever comes
+    /// after writes over it.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn scratch(&self, bytes: u64) -> Result<Arc<Buffer>> {
+        let mut slot = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match slot.as_ref().filter(|buffer| buffer.bytes() >= bytes) {
+            Some(buffer) => Ok(buffer.clone()),
+            None => Ok(slot.insert(Arc::new(self.buffer("scratch", Contents::Zeroed(bytes))?)).clone()),
+        }
     }
 
     /// What was chosen for slot `slot`; 0 until then. Kernels know what slots and choices mean.

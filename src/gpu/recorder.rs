@@ -108,6 +108,11 @@ impl<'g> Recorder<'g> {
         self.dispatches.is_empty()
     }
 
+    /// Names of the kernels of those dispatches, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
+        self.dispatches.iter().map(|dispatch| dispatch.pipeline.name)
+    }
+
     /// Appends a run of `kernel`. `buffers` are its storage bindings in order. An empty grid is left out.
     ///
     /// # Errors

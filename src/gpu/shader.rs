@@ -1,11 +1,12 @@
 //! Turns the files under `shaders/` into complete WGSL.
 //!
-//! Three directives, each on a line of its own or inside one, all resolved textually so that every backend and the
+//! Four directives, each on a line of its own or inside one, all resolved textually so that every backend and the
 //! browser get the same program:
 //! - `#import NAME` inserts a piece of `shaders/common/`;
 //! - `#weights NAME BINDING` inserts the decoder of a weight format, its functions prefixed `NAME_`, its two planes at
 //!   `BINDING` and `BINDING + 1`;
-//! - `${NAME}` inserts a number of the variant.
+//! - `${NAME}` inserts a number of the variant;
+//! - lines between `#repeat i NAME` and `#end` come as often as that number says, with `${i}` = 0, 1 and so on.
 
 /// The text of a shader before it is resolved.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ impl Substitution {
 const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
+    ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },
+    ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
     ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") },
     ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
     ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
@@ -67,6 +70,7 @@ pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, S
         }
         text.push('\n');
     }
+    text = repeated(&mut text.lines(), variant, false).map_err(|what| format!("{}: {what}", source.name))?;
     for (name, value) in &variant.numbers {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
     }
@@ -74,4 +78,26 @@ pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, S
         Some(at) => Err(format!("{}: nothing replaces `{}`", source.name, text[at..].lines().next().unwrap_or(""))),
         None => Ok(text),
     }
+}
+
+/// Lines up to their `#end` (or all there are, outside of a repetition), repetitions among them written out.
+fn repeated(lines: &mut std::str::Lines<'_>, variant: &Substitution, inside: bool) -> Result<String, String> {
+    let mut text = String::new();
+    while let Some(line) = lines.next() {
+        match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
+            ["#repeat", index, name] => {
+                let number = variant.numbers.iter().find(|(known, _)| known == name);
+                let (_, count) = number.ok_or_else(|| format!("`{line}` without a number"))?;
+                let body = repeated(lines, variant, true)?;
+                (0..*count).for_each(|i| text += &body.replace(&format!("${{{index}}}"), &i.to_string()));
+            }
+            ["#end"] if inside => return Ok(text),
+            ["#end"] => return Err("`#end` without a `#repeat`".into()),
+            _ => {
+                text += line;
+                text.push('\n');
+            }
+        }
+    }
+    if inside { Err("a `#repeat` without its `#end`".into()) } else { Ok(text) }
 }

@@ -1,7 +1,8 @@
 //! `y[t, j] = silu(x[t] . G[row(j)]) * (x[t] . U[row(j)])`: the first half of a LLaMA MLP. Pruning gathers rows of both.
 
+use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
@@ -10,11 +11,19 @@ super::kernel! {
     /// The op.
     gate_up [Read, Read, Read, Read, Read, Read, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
-        first_row: u32, rows: u32,
+        first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
 }
 
-super::tiled!(gate_up_tiled);
+super::sibling! {
+    /// The op for many tokens on hardware: tiles of 64 tokens by 64 columns through workgroup memory.
+    TILED = gate_up_tiled
+}
+
+super::sibling! {
+    /// The op for many tokens on matrix units, whose activations lie as [`super::half_rows`] leaves them.
+    MATRIX = gate_up_matrix
+}
 
 /// Records `y = silu(x G^T) * (x U^T)` for `tokens` rows; a row of `y` holds
 /// [`super::matmul_columns::stride`] values, one per kept channel first. Both weights
@@ -37,6 +46,7 @@ pub fn record(
     let outputs = kept.map_or(gate.rows, |kept| kept.count * kept.unit);
     let tier = rec.gpu().tier();
     let tile = if tokens <= 2 { Shaped::GateUp.tile(rec.gpu()) } else { tile(tier, tokens, 2) };
+    let mut halves = Halves::default();
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
             None => (gate_shard.rows as usize, gate_shard.first_row),
@@ -53,14 +63,23 @@ pub fn record(
             unit: kept.map_or(0, |kept| kept.unit as u32),
             first_row: gate_shard.first_row,
             rows: gate_shard.rows,
+            exponent: gate_shard.exponent(),
+            up_exponent: up_shard.exponent(),
         };
         let list = kept.map_or(&gate_shard.scales, |kept| kept.list);
-        let buffers =
+        let mut buffers =
             [x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer];
         let formats = &[gate_shard.format, up_shard.format];
         if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];
-            rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?;
+            match matrix::units(rec.gpu(), Shaped::GateUp, formats) {
+                None => rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
+                Some(units) => {
+                    let half_rows = halves.of(rec, x, (gate.cols, gate.cols), tokens)?;
+                    buffers[0] = &half_rows;
+                    rec.dispatch(&MATRIX, &matrix::variant(units, Layout::Rows, formats), &params, &buffers, grid)?;
+                }
+            }
         } else {
             rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }

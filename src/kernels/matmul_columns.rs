@@ -1,8 +1,9 @@
 //! `y[t, h] (+)= sum_j a[t, j] * W[channel(j)][h]` with [`Layout::Columns`] weights: o and down. Pruning gathers channels.
 //! What is left to add up, and the addition to the residual stream, [`super::rms_norm`] does as it reads the sum.
 
+use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, tiled_variant};
+use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};
@@ -11,11 +12,19 @@ super::kernel! {
     /// The op.
     matmul_columns [Read, Read, Read, Read, Read, Write] {
         tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
-        y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32,
+        y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32, exponent: i32,
     }
 }
 
-super::tiled!(matmul_columns_tiled);
+super::sibling! {
+    /// The op for many tokens on hardware: tiles of 64 tokens by 64 columns through workgroup memory.
+    TILED = matmul_columns_tiled
+}
+
+super::sibling! {
+    /// The op for many tokens on matrix units, whose activations lie as [`super::half_rows`] leaves them.
+    MATRIX = matmul_columns_matrix
+}
 
 /// The tile for `tokens` rows, more than two; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
@@ -106,6 +115,7 @@ pub fn record(
     };
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
     let tile = if tokens <= 2 { Shaped::Columns.tile(rec.gpu()) } else { tile(tier, tokens) };
+    let mut halves = Halves::default();
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
         let params = Params {
@@ -122,13 +132,22 @@ pub fn record(
             part_stride: (tokens * weight.rows / 4) as u32,
             unit: kept.map_or(0, |(kept, _)| kept.unit as u32),
             add: matches!(into, Product::Add(_)).into(),
+            exponent: shard.exponent(),
         };
         let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
-        let buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
+        let mut buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
         if is_tiled(tier, tokens) {
             let columns = blocks * COLUMN_BLOCK as u32;
             let grid = [columns.div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), parts as u32];
-            rec.dispatch(&TILED, &tiled_variant(Layout::Columns, &[shard.format]), &params, &buffers, grid)?;
+            let formats = &[shard.format];
+            match matrix::units(rec.gpu(), Shaped::Columns, formats) {
+                None => rec.dispatch(&TILED, &tiled_variant(Layout::Columns, formats), &params, &buffers, grid)?,
+                Some(units) => {
+                    let half_rows = halves.of(rec, a, (inputs, stride(inputs)), tokens)?;
+                    buffers[0] = &half_rows;
+                    rec.dispatch(&MATRIX, &matrix::variant(units, Layout::Columns, formats), &params, &buffers, grid)?;
+                }
+            }
             continue;
         }
         let grid = [(blocks * parts as u32).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];

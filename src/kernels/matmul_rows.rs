@@ -1,7 +1,8 @@
 //! `y[t, j] = x[t] . W[row(j)]` with [`Layout::Rows`] weights: q, k, v and the output head. Pruning gathers rows.
 
+use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, tile, tiled_variant};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
@@ -10,11 +11,19 @@ super::kernel! {
     /// The op.
     matmul_rows [Read, Read, Read, Read, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
-        first_row: u32, rows: u32,
+        first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
 }
 
-super::tiled!(matmul_rows_tiled);
+super::sibling! {
+    /// The op for many tokens on hardware: tiles of 64 tokens by 64 columns through workgroup memory.
+    TILED = matmul_rows_tiled
+}
+
+super::sibling! {
+    /// The op for many tokens on matrix units, whose activations lie as [`super::half_rows`] leaves them.
+    MATRIX = matmul_rows_matrix
+}
 
 /// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value
 /// per kept output.
@@ -33,6 +42,7 @@ pub fn record(
     let outputs = kept.map_or(weight.rows, |kept| kept.count * kept.unit);
     let tier = rec.gpu().tier();
     let tile = if tokens <= 2 { Shaped::Rows.tile(rec.gpu()) } else { tile(tier, tokens, 1) };
+    let mut halves = Halves::default();
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
         let (columns, first) = match kept {
@@ -50,13 +60,22 @@ pub fn record(
             unit: kept.map_or(0, |kept| kept.unit as u32),
             first_row: shard.first_row,
             rows: shard.rows,
+            exponent: shard.exponent(),
+            up_exponent: 0,
         };
         let list = kept.map_or(&shard.scales, |kept| kept.list);
-        let buffers = [x.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        let mut buffers = [x.buffer, &shard.quants, &shard.scales, list, y.buffer];
         let formats = &[shard.format];
         if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
-            rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?;
+            match matrix::units(rec.gpu(), Shaped::Rows, formats) {
+                None => rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
+                Some(units) => {
+                    let half_rows = halves.of(rec, x, (weight.cols, weight.cols), tokens)?;
+                    buffers[0] = &half_rows;
+                    rec.dispatch(&MATRIX, &matrix::variant(units, Layout::Rows, formats), &params, &buffers, grid)?;
+                }
+            }
         } else {
             rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }

@@ -13,10 +13,13 @@ pub mod fma_chain;
 pub mod fusion;
 pub mod gate_up;
 pub mod gather_probe;
+pub mod half_rows;
 pub mod history_share;
 pub mod history_update;
 pub mod matmul_columns;
 pub mod matmul_rows;
+pub mod matrix;
+pub mod matrix_chain;
 pub mod probe_statistic;
 pub mod qkv_list;
 pub mod random_weights;
@@ -54,11 +57,11 @@ macro_rules! kernel {
 }
 use kernel;
 
-/// Declares the kernel of the same op for many tokens on hardware: the same bindings and parameters, another shader.
-macro_rules! tiled {
-    ($name:ident) => {
-        /// The op for many tokens on hardware: tiles of 64 tokens by 64 columns through workgroup memory.
-        pub static TILED: crate::gpu::Kernel = crate::gpu::Kernel {
+/// Declares another kernel of the same op: the same bindings and parameters, another shader.
+macro_rules! sibling {
+    ($(#[$doc:meta])* $constant:ident = $name:ident) => {
+        $(#[$doc])*
+        pub static $constant: crate::gpu::Kernel = crate::gpu::Kernel {
             source: crate::gpu::ShaderSource {
                 name: stringify!($name),
                 text: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
@@ -68,7 +71,7 @@ macro_rules! tiled {
         };
     };
 }
-use tiled;
+use sibling;
 
 /// Some rows of a matrix in a buffer.
 #[derive(Clone, Copy)]
@@ -274,6 +277,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&fusion::KERNEL, plain()),
         (&gate_up::KERNEL, variants(tier, Shaped::GateUp, 2)),
         (&gather_probe::KERNEL, plain()),
+        (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
@@ -293,6 +297,10 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         kernels.push((&gate_up::TILED, tiled_variants(Layout::Rows, 2)));
         kernels.push((&matmul_columns::TILED, tiled_variants(Layout::Columns, 1)));
         kernels.push((&matmul_rows::TILED, tiled_variants(Layout::Rows, 1)));
+        kernels.push((&gate_up::MATRIX, matrix::variants(Layout::Rows, 2)));
+        kernels.push((&matmul_columns::MATRIX, matrix::variants(Layout::Columns, 1)));
+        kernels.push((&matmul_rows::MATRIX, matrix::variants(Layout::Rows, 1)));
+        kernels.push((&matrix_chain::KERNEL, matrix_chain::variants()));
     }
     kernels
 }

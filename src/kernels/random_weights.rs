@@ -50,6 +50,20 @@ pub fn bits(format: WeightFormat, cols: usize) -> [Bits; 2] {
     }
 }
 
+/// What no magnitude of such a weight exceeds.
+pub fn largest(format: WeightFormat, cols: usize) -> f32 {
+    let [values, scales] = bits(format, cols).map(|bits| bits.mask | bits.pattern);
+    let half = |bits: u32| f16::from_bits(bits as u16 & 0x7fff).to_f32();
+    match format {
+        WeightFormat::F32 => f32::from_bits(values & 0x7fff_ffff),
+        WeightFormat::F16 => half(values),
+        WeightFormat::Bf16 => f32::from_bits(values << 16 & 0x7fff_ffff),
+        WeightFormat::Q8_0 => 128.0 * half(scales),
+        WeightFormat::Q4_0 => 8.0 * half(scales),
+        WeightFormat::Q4_1 => 15.0 * half(scales) + half(scales >> 16),
+    }
+}
+
 /// Records the filling of the first `words` words of a plane.
 ///
 /// # Errors
@@ -85,7 +99,7 @@ impl Weight {
         rows_per_shard: usize,
         seed: u32,
     ) -> Result<Weight> {
-        let weight = Weight::empty(gpu, name, (format, layout), (rows, cols), rows_per_shard)?;
+        let weight = Weight::empty(gpu, name, (format, layout), (rows, cols), rows_per_shard, largest(format, cols))?;
         let [quants, scales] = bits(format, cols);
         for (index, shard) in (0..).zip(&weight.shards) {
             let mut rec = gpu.record();

@@ -44,8 +44,12 @@ pub(super) async fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Mod
     let (gpu, engine);
     #[cfg(not(target_arch = "wasm32"))]
     {
-        let cache = gpu::cache_folder();
-        gpu = Gpu::open(&GpuOptions { adapter: load.device.clone(), cache, ..GpuOptions::default() })?;
+        gpu = Gpu::open(&GpuOptions {
+            adapter: load.device.clone(),
+            cache: gpu::cache_folder(),
+            no_matrix_units: gpu::matrix_units_refused(),
+            ..GpuOptions::default()
+        })?;
         engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
     }
     #[cfg(target_arch = "wasm32")]

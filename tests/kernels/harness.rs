@@ -17,6 +17,8 @@ pub enum Manner {
 pub struct Device {
     pub gpu: Arc<Gpu>,
     pub manner: Manner,
+    /// Whether matmuls of many tokens run on matrix units.
+    pub matrix: bool,
 }
 
 /// What buffers hold, and what marks the parts of them that nobody may read, or write.

@@ -11,6 +11,7 @@ mod harness;
 mod history;
 mod instrument;
 mod matmul;
+mod matrix;
 mod probe;
 mod sampling;
 
@@ -27,7 +28,7 @@ fn device(tier: Tier, manner: Manner) -> &'static Device {
         let options =
             GpuOptions { tier: Some(tier), default_limits: browser, checked_shaders: browser, ..GpuOptions::default() };
         let gpu = Gpu::open(&options).expect("these tests need a GPU adapter; a software one such as lavapipe will do");
-        Device { gpu, manner }
+        Device { gpu, manner, matrix: false }
     })
 }
 
@@ -68,6 +69,7 @@ sweeps! {
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;
+    matrix: half_rows, matrix_chain;
     instrument: copy, fma_chain, random_weights;
     sampling: sample;
 }
@@ -77,7 +79,7 @@ fn every_op_is_swept() {
     let mut swept = SWEPT.to_vec();
     swept.sort_unstable();
     // An op's sweep takes the kernel for many tokens with it.
-    let op = |name: &'static str| name.strip_suffix("_tiled").unwrap_or(name);
+    let op = |name: &'static str| ["_tiled", "_matrix"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     let mut registered: Vec<&str> =
         secateur::kernels::registry(Tier::Gpu).iter().map(|(kernel, _)| op(kernel.source.name)).collect();
     registered.sort_unstable();

@@ -18,6 +18,9 @@ const WIDTHS: [usize; 3] = [64, 192, 576];
 /// format gets one.
 fn formats(device: &Device, tokens: usize) -> &'static [WeightFormat] {
     use WeightFormat::{Bf16, F16, F32, Q4_0, Q4_1, Q8_0};
+    if device.matrix {
+        return &WeightFormat::ALL;
+    }
     match (device.manner, tokens) {
         (Manner::Trusted, 0..=2) => &WeightFormat::ALL,
         (Manner::Trusted, 3..=32) => &[F32, Bf16, Q8_0, Q4_1],
@@ -61,6 +64,23 @@ impl Tensor {
         Tensor { format, rows, cols, bytes }
     }
 
+    /// The same with floats that 16 bits do not hold, for matrix units.
+    fn any(device: &Device, random: &mut Random, format: WeightFormat, rows: usize, cols: usize) -> Tensor {
+        let mut tensor = Tensor::random(random, format, rows, cols);
+        if device.matrix && random.below(2) == 1 {
+            match format {
+                WeightFormat::F32 => scale(&mut tensor.bytes, 4, |bytes| {
+                    (f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) * 1e6).to_le_bytes().to_vec()
+                }),
+                WeightFormat::Bf16 => scale(&mut tensor.bytes, 2, |bytes| {
+                    bf16::from_f32(bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32() * 1e-9).to_le_bytes().to_vec()
+                }),
+                _ => {}
+            }
+        }
+        tensor
+    }
+
     fn values(&self) -> Vec<f32> {
         self.format.dequantise(&self.bytes)
     }
@@ -75,6 +95,72 @@ impl Tensor {
         }
         weight
     }
+}
+
+fn scale(bytes: &mut [u8], size: usize, change: impl Fn(&[u8]) -> Vec<u8>) {
+    bytes.chunks_exact_mut(size).for_each(|value| value.copy_from_slice(&change(value)));
+}
+
+/// Activations, on matrix units with rows of different sizes.
+fn activations(
+    device: &Device,
+    random: &mut Random,
+    rows: usize,
+    cols: usize,
+    magnitude: f32,
+    sizes: [f32; 3],
+) -> Vec<f32> {
+    let mut x = random.values(rows * cols, magnitude);
+    if device.matrix {
+        let rows = x.chunks_exact_mut(cols).zip(sizes.into_iter().cycle());
+        rows.for_each(|(row, size)| row.iter_mut().for_each(|value| *value *= size));
+    }
+    x
+}
+
+/// By how much every value of a product of `x` rows of `cols` and a weight may differ from the twin's. `product` is the twin with as many
+/// values for every row of `x`.
+fn product_off(
+    device: &Device,
+    (x, cols): (&[f32], usize),
+    (w, bound): (&[f32], f32),
+    product: &dyn Fn(&[f32], &[f32]) -> Vec<f32>,
+) -> Vec<f64> {
+    let sizes = product(&magnitudes(x), &magnitudes(w));
+    if !device.matrix {
+        return sizes.iter().map(|&size| summing(cols) * f64::from(size)).collect();
+    }
+    // A cast to 16 bits goes to either neighbour: it errs by 2^-10 of the value at most, by 2^-28 of its row's (of its weight's) largest
+    // below the normal numbers.
+    const CAST: f64 = 1.0 / 1024.0;
+    const SMALL: f64 = 1.0 / (1u32 << 28) as f64;
+    let largest: Vec<f32> = x
+        .chunks_exact(cols)
+        .map(|row| row.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs())))
+        .collect();
+    let of_row = |f: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
+        x.chunks_exact(cols)
+            .zip(&largest)
+            .flat_map(|(row, &most)| row.iter().map(move |&value| f(value, most)).collect::<Vec<f32>>())
+            .collect()
+    };
+    let most_w = w.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
+    let squares_w: Vec<f32> = w.iter().map(|value| (value / most_w).powi(2)).collect();
+    let squares = product(&of_row(&|value, most| (value / most).powi(2)), &squares_w);
+    let lost_x = product(&of_row(&|_, most| most), &magnitudes(w));
+    let lost_w = product(&magnitudes(x), &vec![bound; w.len()]);
+    let exact = product(x, w);
+    let width = exact.len() / largest.len().max(1);
+    let off = |i: usize| {
+        let size = f64::from(sizes[i]);
+        // Errors of independent products: an even part of the result (casts that cut off), and a random one that exceeds eight
+        // times its root of squares once in 10^13 (Hoeffding).
+        let root = f64::from(squares[i]).sqrt() * f64::from(largest[i / width]) * f64::from(most_w);
+        let casts = (2.0 * CAST * f64::from(exact[i]).abs() + 8.0 * 2f64.sqrt() * CAST * root).min(2.0 * CAST * size);
+        // Matrix units may cut off what is below a partial sum's last bit, at every addition.
+        casts + SMALL * (f64::from(lost_x[i]) + f64::from(lost_w[i])) + (2 * cols) as f64 * EPS * size
+    };
+    (0..exact.len()).map(off).collect()
 }
 
 /// The kept units of a case: some of the weight's, then some that name nobody.
@@ -190,6 +276,10 @@ fn at(buffer: &Buffer, first: usize) -> Rows<'_> {
 
 /// All cases with the shape that is taken unmeasured, those of one or two tokens with every other candidate.
 fn with_each_shape(device: &Device, shaped: Shaped, cases: &[Case], mut check: impl FnMut(&Case)) {
+    if device.matrix {
+        kernels::matrix::choose(&device.gpu, shaped, &WeightFormat::ALL);
+        return cases.iter().filter(|case| case.tokens > 8).for_each(check);
+    }
     cases.iter().for_each(&mut check);
     for candidate in 1..shaped.candidates(device.gpu.tier()).len() {
         shaped.choose(&device.gpu, candidate);
@@ -203,9 +293,9 @@ pub fn matmul_rows(device: &Device) {
     let mut cases = row_cases(device, 2);
     cases[0].magnitude = 1e18;
     with_each_shape(device, Shaped::Rows, &cases, |case| {
-        let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
+        let tensor = Tensor::any(device, &mut random, case.formats[0], case.rows, case.cols);
         let weight = tensor.upload(device, Layout::Rows, case.rows_per_shard);
-        let x = random.values(case.tokens * case.cols, case.magnitude);
+        let x = activations(device, &mut random, case.tokens, case.cols, case.magnitude, [1.0, 1e12, 1e-12]);
         let (rows, outputs) = (case.channels(case.rows), case.units(case.rows));
         let input = device.input(&x, case.x_row * case.cols);
         let y = device.output::<f32>(case.tokens * outputs, case.y_row * outputs);
@@ -219,9 +309,9 @@ pub fn matmul_rows(device: &Device) {
             widen(&kernels::matmul_rows::twin(x, w, case.cols, &rows), rows.len(), outputs, fill)
         };
         let expected = twin(&x, &tensor.values(), f32::UNTOUCHED);
-        let sizes = twin(&magnitudes(&x), &magnitudes(&tensor.values()), 0.0);
-        let tolerance = |i: usize| summing(case.cols) * f64::from(sizes[i]);
-        device.compare(case, "y", (&y, case.y_row * outputs), &expected, tolerance);
+        let weights = (&tensor.values()[..], tensor.format.largest(&tensor.bytes));
+        let off = product_off(device, (&x, case.cols), weights, &|x, w| twin(x, w, 0.0));
+        device.compare(case, "y", (&y, case.y_row * outputs), &expected, |i| off[i]);
     });
 }
 
@@ -230,12 +320,13 @@ pub fn gate_up(device: &Device) {
     let mut cases = row_cases(device, 4);
     if device.manner == Manner::Trusted {
         // Files mix formats within a layer.
-        cases.iter_mut().filter(|case| case.tokens == 2).for_each(|case| case.formats[1] = WeightFormat::Q8_0);
+        let mixed = if device.matrix { 33 } else { 2 };
+        cases.iter_mut().filter(|case| case.tokens == mixed).for_each(|case| case.formats[1] = WeightFormat::Q8_0);
     }
     with_each_shape(device, Shaped::GateUp, &cases, |case| {
-        let [g, u] = case.formats.map(|format| Tensor::random(&mut random, format, case.rows, case.cols));
+        let [g, u] = case.formats.map(|format| Tensor::any(device, &mut random, format, case.rows, case.cols));
         let [gate, up] = [&g, &u].map(|tensor| tensor.upload(device, Layout::Rows, case.rows_per_shard));
-        let x = random.values(case.tokens * case.cols, case.magnitude);
+        let x = activations(device, &mut random, case.tokens, case.cols, case.magnitude, [1.0, 1e3, 1e-3]);
         let (rows, width) = (case.channels(case.rows), stride(case.units(case.rows)));
         let input = device.input(&x, case.x_row * case.cols);
         let y = device.output::<f32>(case.tokens * width, case.y_row * width);
@@ -245,17 +336,18 @@ pub fn gate_up(device: &Device) {
                 kernels::gate_up::record(recorder, x, (&gate, &up), kept, y, case.tokens)
             });
         });
+        let bounds = [&g, &u].map(|tensor| tensor.format.largest(&tensor.bytes));
         let (g, u) = (g.values(), u.values());
         let spread = |values: Vec<f32>, fill: f32| widen(&values, rows.len(), width, fill);
         let product = |x: &[f32], w: &[f32]| spread(kernels::matmul_rows::twin(x, w, case.cols, &rows), 0.0);
         let expected = spread(kernels::gate_up::twin(&x, &g, &u, case.cols, &rows), f32::UNTOUCHED);
-        let sizes = magnitudes(&x);
-        let (gates, gate_sizes) = (product(&x, &g), product(&sizes, &magnitudes(&g)));
-        let (ups, up_sizes) = (product(&x, &u), product(&sizes, &magnitudes(&u)));
+        let off = |w: &[f32], bound: f32| product_off(device, (&x, case.cols), (w, bound), &product);
+        let (gates, gate_offs) = (product(&x, &g), off(&g, bounds[0]));
+        let (ups, up_offs) = (product(&x, &u), off(&u, bounds[1]));
         // silu is nowhere steeper than 1.1; where its exp overflows on one side, it is below |gate| / f32::MAX.
         let tolerance = |i: usize| {
-            let [gate, gate_size, up, up_size] = [gates[i], gate_sizes[i], ups[i], up_sizes[i]].map(f64::from);
-            let (gate_off, up_off) = (summing(case.cols) * gate_size, summing(case.cols) * up_size);
+            let (gate, up) = (f64::from(gates[i]), f64::from(ups[i]));
+            let (gate_off, up_off) = (gate_offs[i], up_offs[i]);
             let silu = (gate / (1.0 + (-gate).exp())).abs();
             1.1 * gate_off * (up.abs() + up_off)
                 + silu * up_off
@@ -295,11 +387,11 @@ fn column_cases(device: &Device) -> Vec<Case> {
 pub fn matmul_columns(device: &Device) {
     let mut random = Random(6);
     with_each_shape(device, Shaped::Columns, &column_cases(device), |case| {
-        let tensor = Tensor::random(&mut random, case.formats[0], case.rows, case.cols);
+        let tensor = Tensor::any(device, &mut random, case.formats[0], case.rows, case.cols);
         let weight = tensor.upload(device, Layout::Columns, case.rows_per_shard);
         let channels = case.channels(case.cols);
         let (inputs, width) = (channels.len(), stride(channels.len()));
-        let a = random.values(case.tokens * inputs, case.magnitude);
+        let a = activations(device, &mut random, case.tokens, inputs, case.magnitude, [1.0, 1e12, 1e-12]);
         let before = random.values(case.tokens * case.rows, case.magnitude);
         let input = device.input(&widen(&a, inputs, width, f32::POISON), case.x_row * width);
         let y = device.in_out(&before, case.y_row * case.rows);
@@ -321,7 +413,10 @@ pub fn matmul_columns(device: &Device) {
         };
         let expected = twin(&a, &tensor.values(), &before);
         let sizes = twin(&magnitudes(&a), &magnitudes(&tensor.values()), &magnitudes(&before));
-        let tolerance = |i: usize| summing(inputs + 1) * f64::from(sizes[i]);
+        let weights = (&tensor.values()[..], tensor.format.largest(&tensor.bytes));
+        let product = |a: &[f32], w: &[f32]| kernels::matmul_columns::twin(a, w, case.cols, &channels);
+        let off = product_off(device, (&a, inputs), weights, &product);
+        let tolerance = |i: usize| off[i] + summing(1) * f64::from(sizes[i]);
         device.compare(case, "y", (&y, case.y_row * case.rows), &expected, tolerance);
         // Parts add up to the product.
         let parts: Vec<f32> = device.gpu.read(&parts, count * case.tokens * case.rows).expect("the parts");
@@ -330,7 +425,7 @@ pub fn matmul_columns(device: &Device) {
         let zeros = vec![0.0; before.len()];
         let product = twin(&a, &tensor.values(), &zeros);
         device.compare(case, "sum of the parts", (&device.in_out(&sums, 0), 0), &product, |i| {
-            summing(inputs + count) * f64::from(sizes[i])
+            off[i] + summing(count) * f64::from(sizes[i])
         });
     });
 }

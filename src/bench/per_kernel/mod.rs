@@ -43,6 +43,8 @@ pub struct KernelRow {
     pub kernel: &'static str,
     /// Which of its uses, such as the weight; empty where there is one.
     pub role: &'static str,
+    /// Whether it runs on matrix units.
+    pub matrix_units: bool,
     /// Whether it runs kept units, or runs to choose them.
     pub pruned: bool,
     /// Rows, columns and so on, for people.
@@ -134,7 +136,14 @@ pub fn measure(
             progress(total)?;
         }
     }
-    Ok(works.into_iter().zip(laps).filter_map(|(work, laps)| work.row(&laps, ceilings)).collect())
+    let mut rows = Vec::new();
+    for (work, laps) in works.into_iter().zip(laps) {
+        let mut rec = gpu.record();
+        (work.record)(&mut rec, work.layers[0])?;
+        let matrix_units = rec.kernels().any(|name| name.ends_with("_matrix"));
+        rows.extend(work.row(&laps, ceilings, matrix_units));
+    }
+    Ok(rows)
 }
 
 /// The times of one kernel.
@@ -177,14 +186,18 @@ fn calls(seconds: f64, layers: usize) -> usize {
 }
 
 impl Work<'_> {
-    fn row(self, laps: &Laps, ceilings: &Ceilings) -> Option<KernelRow> {
+    fn row(self, laps: &Laps, ceilings: &Ceilings, matrix_units: bool) -> Option<KernelRow> {
         let Work { stage, kernel, role, pruned, shape, calls, bytes, flops, .. } = self;
         let Spread { median, min, .. } = Spread::of(&laps.seconds)?;
-        let floor_seconds = ceilings.floor(bytes, flops);
+        let floor_seconds = match matrix_units {
+            true => ceilings.matrix_floor(bytes, flops),
+            false => ceilings.floor(bytes, flops),
+        };
         Some(KernelRow {
             stage,
             kernel,
             role,
+            matrix_units,
             pruned,
             shape,
             calls,

@@ -4,6 +4,8 @@ use secateur::bench::per_kernel::KernelRow;
 use secateur::bench::{Ceilings, ChoiceCost, Memory, PeerRecord, PeerRun, Run};
 use secateur::config::{ModelConfig, PruneConfig};
 use secateur::eval::report::DeviceRecord;
+use secateur::gpu::Gpu;
+use secateur::kernels::matrix;
 use serde::Serialize;
 
 /// Everything.
@@ -17,6 +19,8 @@ pub struct BenchReport {
     pub peers: Vec<PeerReport>,
     /// What the device can do at most.
     pub ceilings: Ceilings,
+    /// Where the device has matrix units: the formats of weights for which matmuls of prompts run on them, by op.
+    pub matrix_units: Option<MatrixReport>,
     /// Every kernel alone, with `--kernels`.
     pub kernels: Option<Vec<KernelRow>>,
     /// Memory and loading.
@@ -46,6 +50,28 @@ pub struct BenchReport {
     pub seed: u64,
     /// Version of the program.
     pub version: &'static str,
+}
+
+/// What runs on matrix units.
+#[derive(Serialize)]
+pub struct MatrixReport {
+    /// Their sides and type, for people.
+    pub kind: String,
+    /// Formats of weights by rows (q, k, v; the head where a text is scored).
+    pub matmul_rows: Vec<String>,
+    /// Formats of gate and up.
+    pub gate_up: Vec<String>,
+    /// Formats of weights by columns (o, down).
+    pub matmul_columns: Vec<String>,
+}
+
+impl MatrixReport {
+    /// What is in force on a device.
+    pub fn of(gpu: &Gpu) -> Option<MatrixReport> {
+        let kind = gpu.matrix_units()?.to_string();
+        let [matmul_rows, gate_up, matmul_columns] = matrix::choice(gpu);
+        Some(MatrixReport { kind, matmul_rows, gate_up, matmul_columns })
+    }
 }
 
 /// Another engine, and what it gave.

@@ -124,6 +124,18 @@ fn device(report: &BenchReport) -> String {
         1e6 * report.ceilings.empty_dispatch_seconds,
         1e6 * report.ceilings.empty_submit_seconds
     );
+    if let (Some(rate), Some(units)) = (report.ceilings.matrix_flops_per_second, &report.matrix_units) {
+        let ops = [
+            ("matmul_rows", &units.matmul_rows),
+            ("gate_up", &units.gate_up),
+            ("matmul_columns", &units.matmul_columns),
+        ];
+        let used = ops.iter().filter(|(_, formats)| !formats.is_empty());
+        let used: Vec<String> = used.map(|(op, formats)| format!("{op} of {}", formats.join(", "))).collect();
+        let used = if used.is_empty() { "nothing".into() } else { used.join("; ") };
+        let (kind, rate) = (&units.kind, rate / 1e9);
+        text.push_str(&format!("matrix    units of {kind} compute {rate:.1} GFLOP/s; on them, of prompts: {used}\n"));
+    }
     let load = &report.load;
     let peak = load
         .measured
@@ -172,7 +184,8 @@ fn kernels(rows: &[KernelRow], ceilings: &Ceilings) -> String {
         ));
         let mut sum = 0.0;
         for row in rows.iter().filter(of) {
-            let name = if row.role.is_empty() { row.kernel.into() } else { format!("{} ({})", row.kernel, row.role) };
+            let kernel = if row.matrix_units { format!("{} on matrix units", row.kernel) } else { row.kernel.into() };
+            let name = if row.role.is_empty() { kernel } else { format!("{kernel} ({})", row.role) };
             let pass = 1e3 * row.best_seconds * row.calls;
             sum += pass;
             text.push_str(&format!(

@@ -75,6 +75,7 @@ mod tests {
             max_workgroup_bytes: 0,
             shader_f16: false,
             subgroups: false,
+            matrix_units: None,
         }
     }
 
