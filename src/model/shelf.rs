@@ -20,11 +20,13 @@ thread_local! {
 /// Takes a file that the user picked or dropped; returns the name by which [`find`] knows it.
 pub fn give(file: Blob) -> String {
     let name = file.name().to_string();
-    AT_HAND.with_borrow_mut(|at_hand| {
-        at_hand.retain(|other| other.name() != name);
-        at_hand.push(file);
-    });
+    forget(&name);
+    AT_HAND.with_borrow_mut(|at_hand| at_hand.push(file));
     name
+}
+
+fn forget(name: &str) {
+    AT_HAND.with_borrow_mut(|at_hand| at_hand.retain(|other| other.name() != name));
 }
 
 fn at_hand(name: &str) -> Option<Blob> {
@@ -74,7 +76,10 @@ pub async fn keep(name: &str, progress: &mut dyn FnMut(&str, Option<f32>) -> Res
         return Ok(());
     }
     let mut hear = |at: download::Progress| progress(&at.step.to_string(), share(at));
-    download::keep(name, &given, &mut hear).await.map(drop)
+    download::keep(name, &given, &mut hear).await?;
+    // From now on the copy serves, also where the file on the disk changes.
+    forget(name);
+    Ok(())
 }
 
 /// Deletes what the origin keeps of a model.
@@ -84,7 +89,7 @@ pub async fn keep(name: &str, progress: &mut dyn FnMut(&str, Option<f32>) -> Res
 pub async fn delete(name: &str) -> Result<()> {
     let catalogue = Catalogue::builtin()?;
     let file = catalogue.find(name).map_or(name, |entry| &entry.file);
-    AT_HAND.with_borrow_mut(|at_hand| at_hand.retain(|other| other.name() != file));
+    forget(file);
     download::delete(file).await
 }
 

@@ -32,7 +32,7 @@ impl Files {
                 context.request_repaint();
             });
         } else {
-            let _ = self.sender.send(Outcome::Model(session::give(file).into()));
+            self.tell(Outcome::Model(session::give(file).into()));
         }
     }
 
@@ -40,8 +40,13 @@ impl Files {
     pub fn export(&self, title: &str, format: Format, text: String) {
         let name = file_name(title, format);
         let saved = save(&name, &text).map_err(|error| Error::Internal(format!("saving {name}: {error:?}")));
+        self.tell(saved.map_or_else(Outcome::Failed, |()| Outcome::Exported(name.into())));
+    }
+
+    fn tell(&self, outcome: Outcome) {
         // Nobody listens once the page is gone.
-        let _ = self.sender.send(saved.map_or_else(Outcome::Failed, |()| Outcome::Exported(name.into())));
+        let _ = self.sender.send(outcome);
+        self.context.request_repaint();
     }
 
     fn pick<F: Future<Output = Outcome> + 'static>(&self, accept: &str, then: impl Fn(Blob) -> F + 'static) {
@@ -54,7 +59,7 @@ impl Files {
             });
         };
         if let Err(error) = ask(accept, hear) {
-            let _ = self.sender.send(Outcome::Failed(Error::Internal(format!("opening a dialog: {error:?}"))));
+            self.tell(Outcome::Failed(Error::Internal(format!("opening a dialog: {error:?}"))));
         }
     }
 }
