@@ -2,6 +2,8 @@
 
 use super::talk::Talk;
 use crate::engine::Engine;
+#[cfg(target_arch = "wasm32")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::gpu::{self, Gpu, GpuOptions};
 use crate::model::catalogue::Catalogue;
@@ -58,9 +60,11 @@ pub(super) async fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Mod
         engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share))).await?;
     }
     #[cfg(target_arch = "wasm32")]
-    if let Err(error) = shelf::keep(&load.model, progress).await {
+    match shelf::keep(&load.model, progress).await {
+        Err(Error::Cancelled) => return Err(Error::Cancelled),
         // It runs as well without a copy.
-        tracing::warn!(%error, "the model is not kept");
+        Err(error) => tracing::warn!(%error, "the model is not kept"),
+        Ok(()) => {}
     }
     progress("looking for a calibration", None)?;
     let calibration = calibration(&files);
