@@ -183,8 +183,8 @@ impl<'g> Recorder<'g> {
         self.send(self.dispatches.len())
     }
 
-    /// [`Recorder::submit`] of a long list whose dispatches work on some `rows` rows each. In a browser it goes out in pieces of
-    /// [`PIECE`], each after the one before is done: what draws the page shares the device, and one that is busy for seconds
+    /// [`Recorder::submit`] of a long list whose dispatches work on some `rows` rows each. In a browser it goes out in pieces of some
+    /// 30 ms, each after the one before is done: what draws the page shares the device, and one that is busy for seconds
     /// is reset.
     ///
     /// # Errors
