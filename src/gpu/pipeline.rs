@@ -96,6 +96,8 @@ impl Gpu {
                 count: None,
             })
             .collect();
+        // What the driver's compiler refuses is this shader's failure, not the device's.
+        let refused = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let storage_layout =
             device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
@@ -132,7 +134,8 @@ impl Gpu {
             store.compiled();
         }
         tracing::debug!(kernel = name, variant = ?variant.numbers, ms = started.elapsed().as_millis() as u64, "pipeline");
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        let (invalid, refused) = (pollster::block_on(scope.pop()), pollster::block_on(refused.pop()));
+        if let Some(error) = invalid.or(refused) {
             return Err(Error::Internal(format!("the shader `{name}` does not compile: {error}")));
         }
         Ok(Pipeline { raw, storage_layout, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), name })
