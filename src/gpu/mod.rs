@@ -251,7 +251,7 @@ impl Gpu {
             // none is used before its results on this very device agreed with the plain kernels' (`kernels::shapes`).
             Some(_) => (matrix::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() }),
         };
-        let (device, queue) = adapter
+        let opened = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("secateur"),
                 required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE | matrix_features,
@@ -260,8 +260,16 @@ impl Gpu {
                 memory_hints: wgpu::MemoryHints::Performance,
                 trace: wgpu::Trace::Off,
             })
-            .await
-            .map_err(|error| Error::Device(format!("`{}` refused to open: {error}", info.name)))?;
+            .await;
+        let (device, queue) = match opened {
+            Ok(opened) => opened,
+            Err(error) if matrix_units.is_some() => {
+                tracing::warn!("`{}` refused to open with its matrix units: {error}", info.name);
+                let without = GpuOptions { no_matrix_units: true, ..options.clone() };
+                return Box::pin(Gpu::open_async(&without)).await;
+            }
+            Err(error) => return Err(Error::Device(format!("`{}` refused to open: {error}", info.name))),
+        };
         let failure = Arc::new(Mutex::new(None));
         let slot = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&slot, error.to_string())));

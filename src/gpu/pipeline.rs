@@ -96,6 +96,8 @@ impl Gpu {
                 count: None,
             })
             .collect();
+        // What the driver's compiler refuses is this shader's failure, not the device's.
+        let refused = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let storage_layout =
             device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
@@ -132,9 +134,11 @@ impl Gpu {
             store.compiled();
         }
         tracing::debug!(kernel = name, variant = ?variant.numbers, ms = started.elapsed().as_millis() as u64, "pipeline");
-        self.expect_none(scope, move |error| {
-            Error::Internal(format!("the shader `{name}` does not compile: {error}"))
-        })?;
+        let broken = move |error| Error::Internal(format!("the shader `{name}` does not compile: {error}"));
+        let invalid = self.expect_none(scope, broken);
+        // Both scopes end, whatever the first says.
+        let refused = self.expect_none(refused, broken);
+        invalid.and(refused)?;
         Ok(Pipeline { raw, storage_layout, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), name })
     }
 }

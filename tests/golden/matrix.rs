@@ -10,8 +10,9 @@ use secateur::prune::{Dense, Frozen, LayerMasks, Plan};
 
 /// How far a perplexity may move, relatively, when every factor of a product is rounded to 11 bits and units are the same.
 const PERPLEXITY: f64 = 1e-3;
-/// Units that change places when scores move by that rounding, as a share of those kept: those whose scores nearly tie.
-const SWAPPED: f64 = 0.02;
+/// Units that change places when scores move by that rounding, as a share of those kept: those whose scores nearly tie, and all that
+/// follows from them, for a layer sees what the layers before it kept.
+const SWAPPED: f64 = 0.05;
 
 #[test]
 fn matrix_units_give_the_same_perplexities() {
@@ -56,7 +57,13 @@ fn matrix_units_give_the_same_perplexities() {
     let kept = |run: usize| chosen[run].iter().flatten().map(|half| half.as_ref().map_or(&[][..], |half| &half.kept));
     let total: usize = kept(0).map(<[u32]>::len).sum();
     let swapped: usize = kept(0).zip(kept(1)).map(|(a, b)| a.iter().filter(|unit| !b.contains(unit)).count()).sum();
-    eprintln!("{swapped} of {total} kept units are others");
+    let probes = |run: usize| chosen[run].iter().flatten().flatten().map(|half| (&half.samples, &half.tokens));
+    let moved = probes(0).zip(probes(1)).filter(|(a, b)| a.0 != b.0).count();
+    let tokens = probes(0).zip(probes(1)).filter(|(a, b)| a.1 != b.1).count();
+    eprintln!(
+        "{swapped} of {total} kept units are others; of {} probes {moved} took other samples, {tokens} other tokens",
+        probes(0).count()
+    );
     assert!((swapped as f64) < SWAPPED * total as f64, "{swapped} of {total} kept units are others");
     let golden = shared.golden.perplexity("dense");
     let tiles = perplexities[0][0].1;

@@ -118,14 +118,12 @@ fn activations(
     x
 }
 
+/// The product of activations and weights, as the twin has it.
+type Twin<'a> = &'a dyn Fn(&[f32], &[f32]) -> Vec<f32>;
+
 /// By how much every value of a product of `x` rows of `cols` and a weight may differ from the twin's. `product` is the twin with as many
 /// values for every row of `x`.
-fn product_off(
-    device: &Device,
-    (x, cols): (&[f32], usize),
-    (w, bound): (&[f32], f32),
-    product: &dyn Fn(&[f32], &[f32]) -> Vec<f32>,
-) -> Vec<f64> {
+fn product_off(device: &Device, (x, cols): (&[f32], usize), (w, bound): (&[f32], f32), product: Twin<'_>) -> Vec<f64> {
     let sizes = product(&magnitudes(x), &magnitudes(w));
     if !device.matrix {
         return sizes.iter().map(|&size| summing(cols) * f64::from(size)).collect();
