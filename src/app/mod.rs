@@ -407,7 +407,8 @@ impl App {
             });
         };
         if matches!(self.store, Saved::Nowhere(_)) {
-            banner("unsaved", "Nothing is saved: what is said now is gone when the window closes.");
+            let end = if PAGE { "when this page is closed" } else { "when the window closes" };
+            banner("unsaved", &format!("Nothing is saved: what is said now is gone {end}."));
         }
         if let Some(error) = &self.state.lost {
             banner("lost", &format!("The GPU was lost; the model is loading again. ({error})"));

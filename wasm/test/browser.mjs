@@ -13,10 +13,11 @@ import * as failures from "./steps/failures.mjs";
 import * as chat from "./steps/chat.mjs";
 import * as kept from "./steps/kept.mjs";
 import * as limits from "./steps/limits.mjs";
+import * as memory from "./steps/memory.mjs";
 import * as lost from "./steps/lost.mjs";
 import * as catalogue from "./steps/catalogue.mjs";
 
-const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, lost, catalogue];
+const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, memory, lost, catalogue];
 
 const asked = process.argv.slice(2);
 const unknown = asked.find((name) => !STEPS.some((step) => step.name === name));
