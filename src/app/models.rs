@@ -97,7 +97,8 @@ fn delete(ui: &mut Ui, name: &str, title: &str, view: &mut View, acts: &mut Vec<
     let sure = view.deleting.as_deref() == Some(name);
     let button = theme::quiet(ui, if sure { "Delete its file?" } else { "Delete" });
     let button = button.on_hover_text("Frees its space on the disk");
-    if button.clone().accessible_name(format!("Delete {title}")).clicked() {
+    let name_of_button = if sure { format!("Delete the file of {title}") } else { format!("Delete {title}") };
+    if button.clone().accessible_name(name_of_button).clicked() {
         if sure {
             acts.push(Act::State(Intent::DeleteModel(name.to_string())));
         }
