@@ -55,6 +55,8 @@ use web_time::{SystemTime, UNIX_EPOCH};
 
 /// Whether the window is a page in a browser, which has neither folders nor paths, and keeps some keys for itself.
 const PAGE: bool = cfg!(target_arch = "wasm32");
+/// Narrower pages show one column.
+const PHONE: f32 = 620.0;
 /// Narrowest window that has room for three columns, in points.
 const NARROW: f32 = 940.0;
 
@@ -368,6 +370,12 @@ impl App {
         let (state, view) = (&self.state, &mut self.view);
         view.follow(state);
         let side = Frame::new().fill(theme::colors(ui).side).inner_margin(Margin::symmetric(10, 0));
+        if PAGE && ui.available_width() < PHONE {
+            self.draw_one(ui, side, acts);
+            self.window(ui, acts);
+            notice::notices(ui, &mut self.state.notices, acts);
+            return overlay(ui);
+        }
         // Where there is no room for three columns, the one that was asked for last is the inspector.
         let narrow = state.preferences.inspector && ui.available_width() < NARROW;
         if state.preferences.list && !narrow {
@@ -395,6 +403,36 @@ impl App {
         self.window(ui, acts);
         notice::notices(ui, &mut self.state.notices, acts);
         overlay(ui);
+    }
+
+    /// On a phone there is room for one column: the conversation, or what was asked for in its place.
+    fn draw_one(&mut self, ui: &mut Ui, side: Frame, acts: &mut Vec<Act>) {
+        let (state, view) = (&self.state, &mut self.view);
+        let preferences = &state.preferences;
+        if !view.began_on_phone {
+            view.began_on_phone = true;
+            acts.extend(preferences.list.then_some(Act::ToggleList));
+            acts.extend(preferences.inspector.then_some(Act::ToggleInspector));
+        }
+        let row = Panel::top("title").resizable(false).show_separator_line(false);
+        row.frame(Frame::new().inner_margin(Margin::symmetric(12, 8))).show(ui, |ui| {
+            messages::title(ui, state, view, acts);
+        });
+        if preferences.inspector {
+            CentralPanel::default().frame(side).show(ui, |ui| inspector::show(ui, state, view, acts));
+        } else if preferences.list {
+            let clock = Clock { now: (self.clock)(), offset: self.offset };
+            CentralPanel::default().frame(side).show(ui, |ui| sidebar::sidebar(ui, state, view, clock, acts));
+            // Whoever picks a conversation wants to see it.
+            let picked = |act: &Act| matches!(act, Act::State(Intent::Open(..) | Intent::New));
+            acts.extend(acts.iter().any(picked).then_some(Act::ToggleList));
+        } else {
+            let row = Panel::bottom("composer").resizable(false).show_separator_line(false);
+            let row = row.frame(Frame::new().inner_margin(Margin::symmetric(12, 0)));
+            row.show(ui, |ui| composer::composer(ui, state, view, acts));
+            let middle = Frame::new().fill(ui.visuals().panel_fill);
+            CentralPanel::default().frame(middle).show(ui, |ui| messages::messages(ui, state, view, acts));
+        }
     }
 
     /// What holds until it is mended, across the whole width.

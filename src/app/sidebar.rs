@@ -30,8 +30,8 @@ pub struct Clock {
 /// Draws the side.
 pub fn sidebar(ui: &mut Ui, state: &State, view: &mut View, clock: Clock, acts: &mut Vec<Act>) {
     ui.add_space(SPACE);
-    let keys = if PAGE { "" } else { "Ctrl+N" };
-    let new = Button::new("New chat").right_text(RichText::new(keys).small().weak());
+    let new = Button::new("New chat");
+    let new = if PAGE { new } else { new.right_text(RichText::new("Ctrl+N").small().weak()) };
     if ui.add(new.min_size(Vec2::new(ui.available_width(), 34.0))).clicked() {
         acts.push(Act::State(Intent::New));
         view.focus = Some(Focus::Composer);

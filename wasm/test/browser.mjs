@@ -14,10 +14,11 @@ import * as chat from "./steps/chat.mjs";
 import * as kept from "./steps/kept.mjs";
 import * as limits from "./steps/limits.mjs";
 import * as memory from "./steps/memory.mjs";
+import * as phone from "./steps/phone.mjs";
 import * as lost from "./steps/lost.mjs";
 import * as catalogue from "./steps/catalogue.mjs";
 
-const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, memory, lost, catalogue];
+const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, memory, phone, lost, catalogue];
 
 const asked = process.argv.slice(2);
 const unknown = asked.find((name) => !STEPS.some((step) => step.name === name));

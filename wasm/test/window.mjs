@@ -45,8 +45,8 @@ export class Window {
     throw new Error(`the window has no part named ${label}; there are: ${names}`);
   }
 
-  async click(label) {
-    const [left, top, right, bottom] = (await this.find(label)).bounds;
+  async click(label, wanted = null) {
+    const [left, top, right, bottom] = (await this.find(label, wanted)).bounds;
     await this.page.mouse.click((left + right) / 2, (top + bottom) / 2);
   }
 
