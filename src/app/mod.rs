@@ -376,6 +376,11 @@ impl App {
             notice::notices(ui, &mut self.state.notices, acts);
             return overlay(ui);
         }
+        if let Some((list, inspector)) = view.wide.take() {
+            let preferences = &state.preferences;
+            acts.extend((preferences.list != list).then_some(Act::ToggleList));
+            acts.extend((preferences.inspector != inspector).then_some(Act::ToggleInspector));
+        }
         // Where there is no room for three columns, the one that was asked for last is the inspector.
         let narrow = state.preferences.inspector && ui.available_width() < NARROW;
         if state.preferences.list && !narrow {
@@ -409,8 +414,8 @@ impl App {
     fn draw_one(&mut self, ui: &mut Ui, side: Frame, acts: &mut Vec<Act>) {
         let (state, view) = (&self.state, &mut self.view);
         let preferences = &state.preferences;
-        if !view.began_on_phone {
-            view.began_on_phone = true;
+        if view.wide.is_none() {
+            view.wide = Some((preferences.list, preferences.inspector));
             acts.extend(preferences.list.then_some(Act::ToggleList));
             acts.extend(preferences.inspector.then_some(Act::ToggleInspector));
         }

@@ -64,8 +64,8 @@ pub struct View {
     pub alone: BTreeSet<NodeId>,
     /// The panel at the right.
     pub inspector: Inspector,
-    /// Whether list and inspector made room for the conversation on a phone.
-    pub began_on_phone: bool,
+    /// On a phone: whether list and inspector were shown before they made room for the conversation.
+    pub wide: Option<(bool, bool)>,
     /// Whether the list of devices was asked for.
     pub asked_devices: bool,
     /// The conversation that the texts belong to.

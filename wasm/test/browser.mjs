@@ -18,7 +18,7 @@ import * as phone from "./steps/phone.mjs";
 import * as lost from "./steps/lost.mjs";
 import * as catalogue from "./steps/catalogue.mjs";
 
-const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, memory, phone, lost, catalogue];
+const STEPS = [serve, start, policy, explanations, failures, chat, kept, limits, memory, lost, catalogue, phone];
 
 const asked = process.argv.slice(2);
 const unknown = asked.find((name) => !STEPS.some((step) => step.name === name));

@@ -24,4 +24,9 @@ export async function run(desk) {
   await window.click("List");
   await window.click("New chat", "Button");
   await fits("Message");
+
+  // Turned or widened, it shows what it showed before.
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await window.find("Search conversations");
+  await window.find("What to prune");
 }
