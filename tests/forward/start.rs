@@ -3,6 +3,7 @@
 use super::{TinySpec, files, gpu, load};
 use secateur::engine::Scorer;
 use secateur::gpu::{Gpu, GpuOptions, Tier};
+use secateur::kernels::matrix;
 use secateur::kernels::shapes::Shaped;
 use secateur::prune::Dense;
 use std::path::{Path, PathBuf};
@@ -70,4 +71,31 @@ fn shapes_are_measured_once() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     load(&gpu, &files(&TinySpec::default().gguf()));
     assert_eq!(Shaped::ALL.map(|shaped| gpu.choice(shaped as usize)), [0; 3]);
+}
+
+/// What runs on matrix units is found out once too; where there are none, nothing is kept of them.
+#[test]
+fn matrix_units_are_measured_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let (cache, tier) = (Some(folder.path().to_path_buf()), Some(Tier::Gpu));
+        let gpu = Gpu::open(&GpuOptions { cache, tier, ..GpuOptions::default() }).expect("a device");
+        load(&gpu, &files(&TinySpec::default().gguf()));
+        (gpu.matrix_units().is_some(), matrix::choice(&gpu))
+    };
+    let (has_them, measured) = run();
+    if !has_them {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !name.to_str().unwrap().starts_with("matrix")));
+        return;
+    }
+    let file = kept(folder.path(), "matrix");
+    let written = || serde_json::from_str::<matrix::Choice>(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(written(), measured);
+    let other = [vec!["Q8_0".to_string()], vec![], vec!["F32".to_string()]];
+    std::fs::write(&file, serde_json::to_string(&other).unwrap()).unwrap();
+    assert_eq!(run().1, other, "those of the file");
+    std::fs::write(&file, "[[").unwrap();
+    let (_, again) = run();
+    assert_eq!(written(), again, "measured anew");
 }
