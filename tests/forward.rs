@@ -16,10 +16,8 @@ mod sequences;
 mod start;
 
 use common::device::{self, Random, assert_close, difference, files, gpu, load, open, tolerance};
-use common::gguf_writer::GgufWriter;
-use common::quantise;
 use common::reference::{Masks, Reference};
-use common::tiny_model::{KINDS, TinySpec, type_id, write_hf_folder};
+use common::tiny_model::{TinySpec, write_hf_folder};
 use secateur::config::RopeScaling;
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{GpuOptions, Tier};

@@ -13,7 +13,7 @@ use common::gguf_writer::Meta;
 use common::tiny_model::{self, TinySpec, write_gguf, write_hf_folder};
 use common::{quantise, tiny_vocabulary};
 use secateur::config::{RopeLayout, RopeScaling, TokenizerSource};
-use secateur::model::{LayerTensor, ModelFiles, TensorRole, TensorType};
+use secateur::model::{LayerTensor, ModelFiles, TensorRole};
 use std::path::{Path, PathBuf};
 
 const LLAMA3: RopeScaling = RopeScaling::Llama3 {

@@ -1,7 +1,7 @@
 //! Every format that files have: against the naive model, against the same values as floats, mixed within a file.
 
 use super::{check, sequences};
-use crate::common::device::{self, files, gpu, load};
+use crate::common::device::{self, files, gpu, load, tolerance};
 use crate::common::gguf_writer::GgufWriter;
 use crate::common::quantise;
 use crate::common::tiny_model::{KINDS, TinySpec, gguf_name, type_id, write_hf_folder};
@@ -55,7 +55,7 @@ fn a_file_of_mixed_formats() {
 fn convert(file: &mut GgufWriter, kind: impl Fn(&str) -> TensorType) {
     for tensor in file.tensors.iter_mut().filter(|tensor| tensor.ne.len() == 2) {
         let now = TensorType::from_ggml_id(tensor.type_id).unwrap();
-        let kind = kind(&tensor.name);
+        let kind = kind(std::str::from_utf8(&tensor.name).unwrap());
         tensor.data = quantise::encode(kind, &quantise::decode(now, &tensor.data));
         tensor.type_id = type_id(kind);
     }

@@ -316,7 +316,7 @@ pub fn matmul_columns(device: &Device) {
         let before = random.values(case.tokens * case.rows, case.magnitude);
         let input = device.input(&widen(&a, inputs, width, f32::POISON), case.x_row * width);
         let y = device.in_out(&before, case.y_row * case.rows);
-        let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols / pick.unit), 0));
+        let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols.div_ceil(pick.unit)), 0));
         let count = matmul_columns::parts(device.gpu.tier(), case.tokens);
         let parts = device.output::<f32>(count * case.tokens * case.rows, 0);
         with_kept(device, case.pick.as_ref(), |kept| {
