@@ -4,6 +4,8 @@ mod common;
 
 #[path = "forward/drawing.rs"]
 mod drawing;
+#[path = "forward/formats.rs"]
+mod formats;
 #[path = "forward/limits.rs"]
 mod limits;
 #[path = "forward/random.rs"]
@@ -14,19 +16,14 @@ mod sequences;
 mod start;
 
 use common::device::{self, Random, assert_close, difference, files, gpu, load, open, tolerance};
-use common::gguf_writer::GgufWriter;
-use common::quantise;
 use common::reference::{Masks, Reference};
-use common::tiny_model::{TinySpec, type_id, write_hf_folder};
+use common::tiny_model::{TinySpec, write_hf_folder};
 use secateur::config::RopeScaling;
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{GpuOptions, Tier};
 use secateur::model::{ModelFiles, TensorType};
 use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
-
-const KINDS: [TensorType; 6] =
-    [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1];
 
 /// LLaMA-3.1's scaling, with a trained context so short that all three of its branches matter.
 const LLAMA3: RopeScaling = RopeScaling::Llama3 {
@@ -96,47 +93,6 @@ fn check_nll(reference: &Reference, (ids, last): (&[u32], &[f64]), nll: &[f32], 
         let far = (f64::from(*found) - exact).abs() > 2.0 * allowed * top.max(exact.abs());
         assert!(!far && found.is_finite(), "{case}: likelihood {t} is {found}, should be {exact}");
     }
-}
-
-#[test]
-fn every_format_from_either_file_gives_what_the_file_says() {
-    let dir = tempfile::tempdir().unwrap();
-    for (index, kind) in KINDS.into_iter().enumerate() {
-        let spec = TinySpec {
-            kind,
-            hidden: 128,
-            channels: 160,
-            tied: index % 2 == 0,
-            sharded: index % 3 == 0,
-            seed: 20 + index as u64,
-            ..TinySpec::default()
-        };
-        let folder = dir.path().join(kind.name());
-        write_hf_folder(&folder, &spec);
-        let (gguf, hf) = (files(&spec.gguf()), ModelFiles::open(&folder).unwrap());
-        for (what, files) in [("GGUF", gguf), ("folder", hf)] {
-            let (engine, reference) = device::pair(&files);
-            let worst = check(&engine, &reference, &format!("{kind} {what}"));
-            eprintln!("{kind} {what}: largest difference {worst:.1e} of {:.1e}", tolerance(&reference.config, 12));
-        }
-    }
-}
-
-/// A file may store every tensor in another format; gate and up, which one kernel reads, too.
-#[test]
-fn a_file_of_mixed_formats() {
-    let spec = TinySpec { layers: 1, tied: false, seed: 30, ..TinySpec::default() };
-    let mut file = spec.gguf();
-    let matrices = file.tensors.iter_mut().filter(|tensor| tensor.ne.len() == 2);
-    for (index, tensor) in matrices.enumerate() {
-        let kind = KINDS[index * 5 % 6];
-        tensor.data = quantise::encode(kind, &quantise::decode(TensorType::F32, &tensor.data));
-        tensor.type_id = type_id(kind);
-    }
-    let kind_of = |file: &mut GgufWriter, name: &str| file.tensor(name).type_id;
-    assert_ne!(kind_of(&mut file, "blk.0.ffn_gate.weight"), kind_of(&mut file, "blk.0.ffn_up.weight"));
-    let (engine, reference) = device::pair(&files(&file));
-    check(&engine, &reference, "mixed formats");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use common::gguf_writer::Meta;
 use common::tiny_model::{self, TinySpec, write_gguf, write_hf_folder};
 use common::{quantise, tiny_vocabulary};
 use secateur::config::{RopeLayout, RopeScaling, TokenizerSource};
-use secateur::model::{LayerTensor, ModelFiles, TensorRole, TensorType};
+use secateur::model::{LayerTensor, ModelFiles, TensorRole};
 use std::path::{Path, PathBuf};
 
 const LLAMA3: RopeScaling = RopeScaling::Llama3 {
@@ -40,16 +40,15 @@ fn open_gguf(spec: &TinySpec) -> ModelFiles {
 #[test]
 fn both_formats_give_the_configuration_and_the_weights_that_were_written() {
     let dir = tempfile::tempdir().unwrap();
-    let kinds =
-        [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1];
-    for (index, kind) in kinds.into_iter().enumerate() {
+    for (index, kind) in tiny_model::KINDS.into_iter().enumerate() {
         let spec = TinySpec {
             kind,
             tied: index % 2 == 0,
             sharded: index % 3 == 0,
             rope_scaling: [None, Some(RopeScaling::Linear { factor: 2.0 }), Some(LLAMA3)][index % 3].clone(),
             ..TinySpec::default()
-        };
+        }
+        .filled();
         let (file, folder) = (dir.path().join(format!("{kind}.gguf")), dir.path().join(kind.name()));
         write_gguf(&file, &spec);
         write_hf_folder(&folder, &spec);

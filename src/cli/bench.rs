@@ -49,7 +49,7 @@ pub struct BenchArgs {
     /// Random weights of a known shape in place of a model: smollm2-135m, tinyllama-1.1b, llama-2-7b, llama-3-8b
     #[arg(long, value_name = "NAME")]
     shape: Option<String>,
-    /// Format of the random weights: F32, F16, BF16, Q8_0, Q4_0, Q4_1 [default: Q4_1]
+    /// Format of the random weights: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K [default: Q4_1]
     #[arg(long, value_name = "FORMAT", requires = "shape")]
     format: Option<String>,
     /// Let this llama-bench of llama.cpp take its turns on the same file

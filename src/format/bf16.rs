@@ -34,8 +34,8 @@ impl Format for Bf16 {
         Planes { quants: transpose_halves(bytes, rows, cols), scales: Vec::new() }
     }
 
-    fn words_per_row(&self, cols: usize) -> usize {
-        cols / 2
+    fn plane_words(&self, _layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        [(rows * cols).div_ceil(2), 0]
     }
 
     fn decoder(&self, layout: Layout) -> &'static str {

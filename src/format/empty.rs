@@ -6,10 +6,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Contents, Gpu};
 
 impl WeightFormat {
-    /// Bytes of `rows` rows of `cols` elements, in a file and, but for padding, on the device.
-    pub fn bytes(self, rows: usize, cols: usize) -> u64 {
-        let (elements, size) = self.block();
-        rows as u64 * (cols / elements * size) as u64
+    /// Bytes of `rows` outputs of `cols` inputs on the device.
+    pub fn bytes(self, layout: Layout, rows: usize, cols: usize) -> u64 {
+        self.plane_bytes(layout, rows, cols).iter().sum()
     }
 }
 
@@ -31,12 +30,11 @@ impl Weight {
         if !cols.is_multiple_of(format.block().0) {
             return Err(Error::Internal(format!("`{name}`: {cols} columns of {}", format.name())));
         }
-        check_shard(gpu, name, format, cols, rows_per_shard)?;
+        check_shard(gpu, name, (format, layout), cols, rows_per_shard)?;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);
-            let quants = (count * format.plane_bytes_per_row(cols)) as u64;
-            let scales = format.bytes(count, cols).saturating_sub(quants);
+            let [quants, scales] = format.plane_bytes(layout, count, cols);
             shards.push(Shard {
                 format,
                 first_row: first as u32,

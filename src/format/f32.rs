@@ -42,8 +42,8 @@ impl Format for F32 {
         Planes { quants, scales: Vec::new() }
     }
 
-    fn words_per_row(&self, cols: usize) -> usize {
-        cols
+    fn plane_words(&self, _layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        [rows * cols, 0]
     }
 
     fn decoder(&self, layout: Layout) -> &'static str {

@@ -4,18 +4,31 @@
 //! `shaders/common/` (one a layout) and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
 //! - [`Layout::Rows`] for q, k, v, gate, up, the embedding and the output head: `[out][in]`, `in` a multiple of 64;
 //! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32. Scales keep the file's
-//!   grouping along `in`: `[in / 32][out]`.
+//!   grouping along `in`: `[in / 32][out]`. A unit is one run of a plane, or two where its integers have bits that no word is made of
+//!   (five bits: nibbles, and a fifth bit apart); scales of a group are read once for its 32 units.
+//!
+//! A format's planes hold as many bytes as a file, but for Q3_K and Q6_K by rows (see there).
 
 mod bf16;
 mod empty;
 mod f16;
 mod f32;
+mod iq4_nl;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 mod quants;
+mod super_blocks;
 mod weight;
 
+pub(crate) use iq4_nl::LEVELS as IQ4_NL_LEVELS;
 pub use weight::{HostTensor, Shard, Weight, rows_per_shard};
 
 /// Columns that a row decoder handles between two loads of scales; rows are a multiple of it.
@@ -38,6 +51,22 @@ pub enum WeightFormat {
     Q4_0,
     /// Blocks of 32: an f16 scale and an f16 minimum, 4-bit integers.
     Q4_1,
+    /// Blocks of 32: one f16 scale, 5-bit integers around 16.
+    Q5_0,
+    /// Blocks of 32: an f16 scale and an f16 minimum, 5-bit integers.
+    Q5_1,
+    /// Blocks of 32: one f16 scale, 4-bit indices of 16 levels.
+    Iq4Nl,
+    /// Blocks of 256: two f16 factors, 4-bit scales and minima of 16, 2-bit integers.
+    Q2K,
+    /// Blocks of 256: an f16 factor, 6-bit scales of 16, 3-bit integers around 4.
+    Q3K,
+    /// Blocks of 256: two f16 factors, 6-bit scales and minima of 32, 4-bit integers.
+    Q4K,
+    /// Blocks of 256: two f16 factors, 6-bit scales and minima of 32, 5-bit integers.
+    Q5K,
+    /// Blocks of 256: an f16 factor, 8-bit scales of 16, 6-bit integers around 32.
+    Q6K,
 }
 
 /// Which way a weight lies on the GPU.
@@ -74,21 +103,29 @@ pub(crate) trait Format: Sync {
     fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
     /// Planes of the layout [`Layout::Columns`].
     fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes;
-    /// Words of the larger plane that one row (an output) takes, for sharding.
-    fn words_per_row(&self, cols: usize) -> usize;
+    /// Words of the two planes of so many rows (outputs), by columns a multiple of 32.
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2];
     /// WGSL that decodes that layout.
     fn decoder(&self, layout: Layout) -> &'static str;
 }
 
 impl WeightFormat {
     /// Every format.
-    pub const ALL: [WeightFormat; 6] = [
+    pub const ALL: [WeightFormat; 14] = [
         WeightFormat::F32,
         WeightFormat::F16,
         WeightFormat::Bf16,
         WeightFormat::Q8_0,
         WeightFormat::Q4_0,
         WeightFormat::Q4_1,
+        WeightFormat::Q5_0,
+        WeightFormat::Q5_1,
+        WeightFormat::Iq4Nl,
+        WeightFormat::Q2K,
+        WeightFormat::Q3K,
+        WeightFormat::Q4K,
+        WeightFormat::Q5K,
+        WeightFormat::Q6K,
     ];
 
     fn format(self) -> &'static dyn Format {
@@ -99,6 +136,14 @@ impl WeightFormat {
             WeightFormat::Q8_0 => &q8_0::Q8_0,
             WeightFormat::Q4_0 => &q4_0::Q4_0,
             WeightFormat::Q4_1 => &q4_1::Q4_1,
+            WeightFormat::Q5_0 => &q5_0::Q5_0,
+            WeightFormat::Q5_1 => &q5_1::Q5_1,
+            WeightFormat::Iq4Nl => &iq4_nl::Iq4Nl,
+            WeightFormat::Q2K => &q2_k::Q2K,
+            WeightFormat::Q3K => &q3_k::Q3K,
+            WeightFormat::Q4K => &q4_k::Q4K,
+            WeightFormat::Q5K => &q5_k::Q5K,
+            WeightFormat::Q6K => &q6_k::Q6K,
         }
     }
 
@@ -143,9 +188,16 @@ impl WeightFormat {
         }
     }
 
+    /// Bytes of the two planes of so many outputs on the GPU, by columns a multiple of [`COLUMN_BLOCK`].
+    pub fn plane_bytes(self, layout: Layout, rows: usize, cols: usize) -> [u64; 2] {
+        self.format().plane_words(layout, rows, cols).map(|words| 4 * words as u64)
+    }
+
     /// Bytes of the larger plane that one output takes on the GPU.
-    pub fn plane_bytes_per_row(self, cols: usize) -> usize {
-        self.format().words_per_row(cols) * 4
+    pub fn plane_bytes_per_row(self, layout: Layout, cols: usize) -> usize {
+        let rows = if layout == Layout::Columns { COLUMN_BLOCK } else { 1 };
+        let [quants, scales] = self.plane_bytes(layout, rows, cols);
+        (quants.max(scales) as usize).div_ceil(rows)
     }
 
     /// WGSL that decodes that layout.

@@ -1,18 +1,17 @@
 //! Q4_1: blocks of 32, an f16 scale `d`, an f16 minimum `m` and nibbles `q`; a value is `d * q + m`.
 
-use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
+use super::quants::{BLOCK, Block, Packer, half_pair, half_value, nibbles};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 20;
-const PACKER: Packer = Packer { bits: 4, scale_bits: 32 };
+const PACKER: Packer = Packer { bits: 4, high: 0, scale_bits: 32 };
 
 pub(super) struct Q4_1;
 
 fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
     move |index| {
         let block = &bytes[index * BYTES..][..BYTES];
-        let scale = u32::from(half_bits(block, 0)) | u32::from(half_bits(block, 2)) << 16;
-        Block { quants: nibbles(&block[4..]), scale }
+        Block { quants: nibbles(&block[4..]), scale: half_pair(block, 0) }
     }
 }
 
@@ -50,8 +49,8 @@ impl Format for Q4_1 {
         PACKER.columns(blocks(bytes), rows, cols)
     }
 
-    fn words_per_row(&self, cols: usize) -> usize {
-        cols / 8
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
     }
 
     fn decoder(&self, layout: Layout) -> &'static str {

@@ -4,7 +4,7 @@ use super::quants::{BLOCK, Block, Packer, half_bits, half_value};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 34;
-const PACKER: Packer = Packer { bits: 8, scale_bits: 16 };
+const PACKER: Packer = Packer { bits: 8, high: 0, scale_bits: 16 };
 
 pub(super) struct Q8_0;
 
@@ -47,8 +47,8 @@ impl Format for Q8_0 {
         PACKER.columns(blocks(bytes), rows, cols)
     }
 
-    fn words_per_row(&self, cols: usize) -> usize {
-        cols / 4
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
     }
 
     fn decoder(&self, layout: Layout) -> &'static str {

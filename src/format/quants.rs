@@ -1,6 +1,6 @@
 //! What the formats with blocks of 32 integers share: laying integers and scales out in both layouts.
 
-use super::Planes;
+use super::{Layout, Planes};
 
 /// Elements of a block.
 pub(super) const BLOCK: usize = 32;
@@ -13,40 +13,52 @@ pub(super) struct Block {
     pub scale: u32,
 }
 
-/// Lays blocks out. `bits` per integer is 4 or 8; `scale_bits` is 16 (a scale) or 32 (a scale and a minimum).
+/// Lays blocks out.
 pub(super) struct Packer {
+    /// Bits of an integer that lie together: 4 or 8.
     pub bits: usize,
+    /// Bits above them that lie apart, so that words of the others stay whole: 0 or 1.
+    pub high: usize,
+    /// 16 (a scale) or 32 (a scale and a minimum).
     pub scale_bits: usize,
 }
 
 impl Packer {
-    /// `[row][col]`: integers in element order from the low bits up; scales of a row's blocks in order.
+    /// `[row][col]`: integers in element order from the low bits up; scales of a row's blocks in order. High bits lie among the
+    /// scales, where they leave quads of words aligned: after the scales of every two blocks, a word for each.
     pub(super) fn rows(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
-        let mut planes = self.empty(rows, cols);
-        let per_word = 32 / self.bits;
-        for (index, words) in planes.quants.chunks_exact_mut(BLOCK / per_word).enumerate() {
+        let mut planes = self.empty(Layout::Rows, rows, cols);
+        for (index, words) in planes.quants.chunks_exact_mut(self.bits).enumerate() {
             let Block { quants, scale } = block(index);
-            for (word, quants) in words.iter_mut().zip(quants.chunks_exact(per_word)) {
-                *word = self.word(quants.iter().copied());
+            pack(words, &quants, 0, self.bits);
+            if self.high == 0 {
+                put(&mut planes.scales, index, self.scale_bits, scale);
+                continue;
             }
-            put(&mut planes.scales, index, self.scale_bits, scale);
+            let step = self.scale_bits / 16 + 2;
+            let words = &mut planes.scales[index / 2 * step..][..step];
+            put(words, index % 2, self.scale_bits, scale);
+            pack(&mut words[step - 2 + index % 2..][..1], &quants, self.bits, self.high);
         }
         planes
     }
 
-    /// `[col][row]`; scales `[col / 32][row]`. Rows come in multiples of 32.
+    /// `[col][row]`, of every 32 columns first the low bits, then the high ones; scales `[col / 32][row]`. Rows come in multiples
+    /// of 32.
     pub(super) fn columns(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
-        let mut planes = self.empty(rows, cols);
-        let (groups, per_word) = (cols / BLOCK, 32 / self.bits);
-        // A word holds one element of some rows: their blocks are read together.
-        for first in (0..rows).step_by(per_word) {
+        let mut planes = self.empty(Layout::Columns, rows, cols);
+        let groups = cols / BLOCK;
+        for first in (0..rows).step_by(BLOCK) {
             for group in 0..groups {
-                let mut blocks = [const { Block { quants: [0; BLOCK], scale: 0 } }; 8];
-                let blocks = &mut blocks[..per_word];
-                blocks.iter_mut().enumerate().for_each(|(row, slot)| *slot = block((first + row) * groups + group));
+                // A word holds one element of some rows: their blocks are read together.
+                let blocks: [Block; BLOCK] = std::array::from_fn(|row| block((first + row) * groups + group));
+                let base = group * rows * (self.bits + self.high);
                 for element in 0..BLOCK {
-                    let quants = blocks.iter().map(|block| block.quants[element]);
-                    planes.quants[((group * BLOCK + element) * rows + first) / per_word] = self.word(quants);
+                    let at = element * (rows / BLOCK) + first / BLOCK;
+                    let quants: [u8; BLOCK] = std::array::from_fn(|row| blocks[row].quants[element]);
+                    pack(&mut planes.quants[base + at * self.bits..][..self.bits], &quants, 0, self.bits);
+                    let high = base + rows * self.bits + at * self.high;
+                    pack(&mut planes.quants[high..][..self.high], &quants, self.bits, self.high);
                 }
                 for (row, block) in blocks.iter().enumerate() {
                     put(&mut planes.scales, group * rows + first + row, self.scale_bits, block.scale);
@@ -56,29 +68,50 @@ impl Packer {
         planes
     }
 
-    /// Integers from the low bits up.
-    fn word(&self, quants: impl Iterator<Item = u8>) -> u32 {
-        quants.enumerate().fold(0, |word, (place, quant)| word | u32::from(quant) << (self.bits * place))
+    /// Words of both planes.
+    pub(super) fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        let (count, blocks) = (rows * cols, rows * cols / BLOCK);
+        let scales = (blocks * self.scale_bits).div_ceil(32);
+        match layout {
+            Layout::Rows => [count * self.bits / 32, scales + blocks * self.high],
+            Layout::Columns => [count * (self.bits + self.high) / 32, scales],
+        }
     }
 
-    fn empty(&self, rows: usize, cols: usize) -> Planes {
-        let count = rows * cols;
-        Planes {
-            quants: vec![0; (count * self.bits).div_ceil(32)],
-            scales: vec![0; (count / BLOCK * self.scale_bits).div_ceil(32)],
-        }
+    fn empty(&self, layout: Layout, rows: usize, cols: usize) -> Planes {
+        let [quants, scales] = self.plane_words(layout, rows, cols).map(|words| vec![0; words]);
+        Planes { quants, scales }
     }
 }
 
 /// Sets the `index`-th field of `bits` bits.
-fn put(plane: &mut [u32], index: usize, bits: usize, value: u32) {
+pub(super) fn put(plane: &mut [u32], index: usize, bits: usize, value: u32) {
     let per_word = 32 / bits;
     plane[index / per_word] |= value << (bits * (index % per_word));
+}
+
+/// `bits` bits of every value, from bit `from` of it on, from the low bits of words up.
+pub(super) fn pack(words: &mut [u32], values: &[u8], from: usize, bits: usize) {
+    if bits == 0 {
+        return;
+    }
+    let mask = (1 << bits) - 1;
+    for (word, values) in words.iter_mut().zip(values.chunks_exact(32 / bits)) {
+        let fields =
+            values.iter().enumerate().map(|(place, &value)| (u32::from(value) >> from & mask) << (bits * place));
+        *word = fields.fold(0, |word, field| word | field);
+    }
 }
 
 /// The 32 four-bit integers of a GGUF block: low nibbles are elements 0 to 15, high ones 16 to 31.
 pub(super) fn nibbles(bytes: &[u8]) -> [u8; BLOCK] {
     std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+}
+
+/// The 32 five-bit integers of a GGUF block: a word of fifth bits, then [`nibbles`].
+pub(super) fn fives(bytes: &[u8]) -> [u8; BLOCK] {
+    let low = nibbles(&bytes[4..]);
+    std::array::from_fn(|i| low[i] | (bytes[i / 8] >> (i % 8) & 1) << 4)
 }
 
 /// A 16-bit field of a block, as it is.
@@ -89,4 +122,9 @@ pub(super) fn half_bits(bytes: &[u8], at: usize) -> u16 {
 /// A 16-bit float field of a block.
 pub(super) fn half_value(bytes: &[u8], at: usize) -> f32 {
     half::f16::from_bits(half_bits(bytes, at)).to_f32()
+}
+
+/// Two 16-bit fields of a block that lie one behind the other, in a word.
+pub(super) fn half_pair(bytes: &[u8], at: usize) -> u32 {
+    u32::from(half_bits(bytes, at)) | u32::from(half_bits(bytes, at + 2)) << 16
 }

@@ -74,7 +74,7 @@ impl<'a> HostTensor<'a> {
 
 /// Outputs that one shard may hold on `gpu`.
 pub fn rows_per_shard(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usize) -> usize {
-    let rows = gpu.max_binding() as usize / format.plane_bytes_per_row(cols).max(1);
+    let rows = gpu.max_binding() as usize / format.plane_bytes_per_row(layout, cols).max(1);
     match layout {
         Layout::Rows => rows,
         Layout::Columns => rows / COLUMN_BLOCK * COLUMN_BLOCK,
@@ -85,7 +85,7 @@ pub fn rows_per_shard(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usi
 pub(super) fn check_shard(
     gpu: &Gpu,
     name: &str,
-    format: WeightFormat,
+    (format, layout): (WeightFormat, Layout),
     cols: usize,
     rows_per_shard: usize,
 ) -> Result<()> {
@@ -94,7 +94,7 @@ pub(super) fn check_shard(
     }
     Err(Error::DeviceLimit {
         what: format!("a row of `{name}`"),
-        needed: format.plane_bytes_per_row(cols) as u64,
+        needed: format.plane_bytes_per_row(layout, cols) as u64,
         available: gpu.max_binding(),
         limit: "max_storage_buffer_binding_size",
         adapter: gpu.info().name.clone(),
@@ -121,7 +121,7 @@ impl Weight {
             let what = format!("`{name}`: {} bytes for [{rows}, {cols}] {}", bytes.len(), format.name());
             return Err(Error::Internal(what));
         }
-        check_shard(gpu, name, format, cols, rows_per_shard)?;
+        check_shard(gpu, name, (format, layout), cols, rows_per_shard)?;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);

@@ -2,7 +2,7 @@
 
 use super::{LayerWeights, ModelWeights};
 use crate::config::ModelConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::column_power::{self, Degree};
@@ -50,12 +50,32 @@ impl Draw<'_> {
     }
 }
 
+/// Refuses a format whose blocks do not fill the rows of every matrix.
+fn check_blocks(config: &ModelConfig, format: WeightFormat) -> Result<()> {
+    let widths = [
+        ("hidden size", config.hidden_size),
+        ("width of attention", config.num_attention_heads * config.head_dim),
+        ("number of MLP channels", config.intermediate_size),
+    ];
+    let fits = |format: WeightFormat| widths.iter().all(|(_, width)| width.is_multiple_of(format.block().0));
+    let block = format.block().0;
+    let Some((what, width)) = widths.iter().find(|(_, width)| !width.is_multiple_of(block)) else { return Ok(()) };
+    let others: Vec<&str> =
+        WeightFormat::ALL.into_iter().filter(|&other| fits(other)).map(WeightFormat::name).collect();
+    Err(Error::Setting(format!(
+        "{} has blocks of {block} values, which do not fill this shape's {what} of {width}; take one of {}",
+        format.name(),
+        others.join(", ")
+    )))
+}
+
 impl ModelWeights {
     /// Makes a model of random weights, all matrices in one format; `progress` hears the share done, 0 to 1, and ends the
     /// making by an error.
     ///
     /// # Errors
-    /// Those of [`ModelConfig::validate`] and of [`Weight::random`].
+    /// [`Error::Setting`] for a format whose blocks do not fill the matrices' rows, and those of [`ModelConfig::validate`] and of
+    /// [`Weight::random`].
     pub fn random(
         gpu: &Gpu,
         config: &ModelConfig,
@@ -63,6 +83,7 @@ impl ModelWeights {
         progress: &mut dyn FnMut(f32) -> Result<()>,
     ) -> Result<ModelWeights> {
         config.validate()?;
+        check_blocks(config, format)?;
         let mut draw = Draw { gpu, format, tensors: 0 };
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embedding = draw.weight("embedding", Layout::Rows, vocab, hidden)?;
@@ -85,8 +106,9 @@ impl ModelWeights {
     pub fn random_bytes(config: &ModelConfig, format: WeightFormat) -> u64 {
         let (hidden, channels) = (config.hidden_size, config.intermediate_size);
         let (width, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let rows = |rows: usize| format.bytes(rows, hidden);
-        let layer = rows(width + 2 * kv + 2 * channels) + format.bytes(hidden, width) + format.bytes(hidden, channels);
+        let rows = |rows: usize| format.bytes(Layout::Rows, rows, hidden);
+        let columns = |inputs: usize| format.bytes(Layout::Columns, hidden, inputs);
+        let layer = rows(width + 2 * kv + 2 * channels) + columns(width) + columns(channels);
         let ends = if config.tie_word_embeddings { 1 } else { 2 };
         config.num_hidden_layers as u64 * layer + ends * rows(config.vocab_size)
     }

@@ -221,7 +221,8 @@ fn what_cannot_be_measured_is_refused() {
     refused(&["--shape", "llama-2-7b"], &["--shape llama-2-7b", "--model tiny.gguf"]);
     shaped(&["opt-13b"], &["opt-13b", "OPT's blocks", "later", "llama-2-7b"]);
     shaped(&["llama-9"], &["no shape `llama-9`", "tinyllama-1.1b"]);
-    shaped(&["llama-2-7b", "--format", "Q5_K"], &["weight format `Q5_K`", "Q4_1"]);
+    shaped(&["llama-2-7b", "--format", "IQ3_S"], &["weight format `IQ3_S`", "Q4_1", "Q4_K"]);
+    shaped(&["smollm2-135m", "--format", "Q4_K"], &["Q4_K", "blocks of 256", "hidden size of 576", "Q5_0"]);
     shaped(&["tinyllama-1.1b", "--prompt-tokens", "2048", "--decode-tokens", "1"], &["2049", "2048"]);
     shaped(&["smollm2-135m", "--llama-bench", "x"], &["--llama-bench"]);
 }

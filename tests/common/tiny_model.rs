@@ -22,7 +22,8 @@ pub struct TinySpec {
     /// At least [`tiny_vocabulary::MIN_VOCAB`].
     pub vocab: usize,
     pub tied: bool,
-    /// F32, F16, BF16, Q8_0, Q4_0 or Q4_1. A folder has no quantised types: it holds the decoded values as F32.
+    /// A type with kernels; K-quants want every width a multiple of 256. A folder has no quantised types: it holds the decoded
+    /// values as F32.
     pub kind: TensorType,
     pub rope_scaling: Option<RopeScaling>,
     pub seed: u64,
@@ -49,6 +50,24 @@ impl Default for TinySpec {
     }
 }
 
+/// The types that kernels read.
+pub const KINDS: [TensorType; 14] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::BF16,
+    TensorType::Q8_0,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Iq4Nl,
+    TensorType::Q2K,
+    TensorType::Q3K,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+];
+
 pub const ROPE_THETA: f32 = 10_000.0;
 pub const RMS_NORM_EPS: f32 = 1e-5;
 pub const POSITIONS: usize = 512;
@@ -60,9 +79,19 @@ pub struct TinyTensor {
     pub rows: usize,
     pub cols: usize,
     pub values: Vec<f32>,
+    /// The values before they were rounded: rounding twice is not always rounding once.
+    drawn: Vec<f32>,
 }
 
 impl TinySpec {
+    /// The same with every width a multiple of what blocks of `kind` need.
+    pub fn filled(self) -> TinySpec {
+        let block = self.kind.block_elements();
+        let [hidden, channels] = [self.hidden, self.channels].map(|width| width.next_multiple_of(block));
+        let head_dim = self.head_dim.next_multiple_of(block.div_ceil(self.heads));
+        TinySpec { hidden, channels, head_dim, ..self }
+    }
+
     /// The configuration that [`ModelFiles`](secateur::model::ModelFiles) gives for the folder (`Halves`) or for the
     /// GGUF file (`Adjacent`); LLaMA-3's scaling is `Factors` there.
     pub fn config(&self, rope_layout: RopeLayout) -> ModelConfig {
@@ -102,15 +131,15 @@ impl TinySpec {
         let mut tensors = Vec::new();
         let mut add = |role: TensorRole, rows: usize, cols: usize| {
             let norm = rows == 1;
-            let values: Vec<f32> = (0..rows * cols)
+            let drawn: Vec<f32> = (0..rows * cols)
                 .map(|_| match norm {
                     true => 1.0 + 0.1 * random.symmetric(),
                     false => random.symmetric() * (3.0 / cols as f32).sqrt(),
                 })
                 .collect();
             let kind = if norm { self.norm_kind() } else { self.kind };
-            let values = quantise::decode(kind, &quantise::encode(kind, &values));
-            tensors.push(TinyTensor { role, rows, cols, values });
+            let values = quantise::decode(kind, &quantise::encode(kind, &drawn));
+            tensors.push(TinyTensor { role, rows, cols, values, drawn });
         };
         add(TensorRole::TokenEmbedding, self.vocab, self.hidden);
         for layer in 0..self.layers {
@@ -172,7 +201,8 @@ impl TinySpec {
             let kind = if tensor.rows == 1 { TensorType::F32 } else { self.kind };
             let values = match tensor.role {
                 TensorRole::Layer(_, LayerTensor::Q | LayerTensor::K) => self.to_adjacent(&tensor),
-                _ => tensor.values,
+                _ if tensor.rows == 1 => tensor.values,
+                _ => tensor.drawn,
             };
             let ne = match tensor.rows {
                 1 => vec![tensor.cols as u64],
@@ -201,7 +231,7 @@ impl TinySpec {
             .flat_map(|row| {
                 let (head, within) = (row / self.head_dim, row % self.head_dim);
                 let source = head * self.head_dim + within / 2 + within % 2 * half;
-                tensor.values[source * cols..(source + 1) * cols].to_vec()
+                tensor.drawn[source * cols..(source + 1) * cols].to_vec()
             })
             .collect()
     }

@@ -155,11 +155,11 @@ fn a_tensor_type_without_kernels_is_named() {
     for tensor in ["token_embd.weight", "blk.1.attn_k.weight", "blk.0.ffn_up.weight", "blk.1.attn_output.weight"] {
         let mut file = spec(TensorType::Q8_0).gguf();
         let entry = file.tensor(tensor);
-        entry.type_id = type_id(TensorType::Q5_0);
-        entry.data = vec![0; entry.data.len() / 34 * 22];
+        entry.type_id = type_id(TensorType::Q8_1);
+        entry.data = vec![0; entry.data.len() / 34 * 36];
         let error = refused(&gpu(), &file);
         let text = error.to_string();
         assert!(matches!(error, Error::Unsupported { what: "tensor type", .. }), "{text}");
-        assert!(text.contains("Q5_0") && text.contains(tensor) && text.contains("Q4_1"), "{text}");
+        assert!(text.contains("Q8_1") && text.contains(tensor) && text.contains("Q4_1"), "{text}");
     }
 }

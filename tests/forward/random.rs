@@ -24,11 +24,30 @@ fn small() -> ModelConfig {
     }
 }
 
+/// The shape with rows of whole blocks.
+fn filled(config: ModelConfig, format: WeightFormat) -> ModelConfig {
+    let block = format.block().0;
+    let head_dim = config.head_dim.next_multiple_of(block / config.num_attention_heads.min(block));
+    let [hidden_size, intermediate_size] =
+        [config.hidden_size, config.intermediate_size].map(|width| width.next_multiple_of(block));
+    ModelConfig { head_dim, hidden_size, intermediate_size, ..config }
+}
+
+#[test]
+fn a_format_whose_blocks_do_not_fill_the_rows_is_refused() {
+    let refused = Engine::random(gpu(), &small(), WeightFormat::Q4K, &mut |_| panic!("nothing may be made"));
+    let said = refused.err().expect("a refusal").to_string();
+    for part in ["Q4_K", "blocks of 256", "hidden size of 128", "Q4_1", "Q5_0"] {
+        assert!(said.contains(part), "{part} in: {said}");
+    }
+    assert!(!said.contains("Q6_K"), "{said}");
+}
+
 #[test]
 fn states_neither_vanish_nor_explode() {
-    let config = small();
-    let ids = Random(3).ids(9, config.vocab_size);
+    let ids = Random(3).ids(9, small().vocab_size);
     for format in WeightFormat::ALL {
+        let config = filled(small(), format);
         let mut shares = Vec::new();
         let engine = Engine::random(gpu(), &config, format, &mut |share| {
             shares.push(share);

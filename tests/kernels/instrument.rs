@@ -4,7 +4,7 @@ use super::harness::{Device, EPS, Random, exact};
 use secateur::format::{Layout, Weight, WeightFormat, rows_per_shard};
 use secateur::gpu::{Gpu, GpuOptions, Tier};
 use secateur::kernels::column_power::Degree;
-use secateur::kernels::random_weights::{Bits, bits};
+use secateur::kernels::random_weights::{Bits, Words};
 use secateur::kernels::{self, fma_chain};
 
 pub fn copy(device: &Device) {
@@ -50,15 +50,18 @@ pub fn random_weights(device: &Device) {
     let mut cases = Vec::new();
     for words in [1, 3, 8, 63, 64, 65, 1000, 4097] {
         for seed in [0, 1, 0xffff_ffff] {
-            cases.push((words, seed, Bits { mask: u32::MAX, pattern: 0 }));
-            cases.push((words, seed, Bits { mask: 0x83ff_83ff, pattern: 0x2400_2400 }));
+            let (any, floats) = (Bits { mask: u32::MAX, pattern: 0 }, Bits { mask: 0x83ff_83ff, pattern: 0x2400_2400 });
+            cases.push((words, seed, Words::from(any)));
+            cases.push((words, seed, Words::from(floats)));
+            cases.push((words, seed, Words { period: 5, head: 4, first: any, rest: floats }));
+            cases.push((words, seed, Words { period: 500, head: 64, first: floats, rest: any }));
         }
     }
     for case in device.thin(cases) {
-        let (words, seed, bits) = case;
-        let plane = device.output::<u32>(words, 0);
-        device.run(&case, |recorder| kernels::random_weights::record(recorder, &plane, words, seed, bits));
-        device.compare(&case, "plane", (&plane, 0), &kernels::random_weights::twin(words, seed, bits), exact);
+        let (count, seed, words) = case;
+        let plane = device.output::<u32>(count, 0);
+        device.run(&case, |recorder| kernels::random_weights::record(recorder, &plane, count, seed, words));
+        device.compare(&case, "plane", (&plane, 0), &kernels::random_weights::twin(count, seed, words), exact);
     }
     for format in device.thin(WeightFormat::ALL.to_vec()) {
         has_the_wished_spread(&device.gpu, format);
@@ -75,16 +78,16 @@ fn has_the_wished_spread(gpu: &Gpu, format: WeightFormat) {
     let at_once = |layout| rows_per_shard(gpu, format, layout, cols);
     let table =
         Weight::random(gpu, "rows", (format, Layout::Rows), (rows, cols), at_once(Layout::Rows), 5).expect("a weight");
-    assert_eq!(
-        table.bytes(),
-        format.bytes(rows, cols).max(16) + if bits(format, cols)[1].pattern == 0 { 16 } else { 0 }
-    );
+    // A buffer has 16 bytes at least.
+    let planes = format.plane_bytes(Layout::Rows, rows, cols);
+    assert_eq!(table.bytes(), planes.map(|bytes| bytes.max(16)).iter().sum::<u64>());
     let ids = gpu.upload("ids", &(0..rows as u32).collect::<Vec<u32>>()).expect("ids");
     let x = gpu.zeros("x", rows * cols).expect("a buffer");
     let mut recorder = gpu.record();
     kernels::embed::record(&mut recorder, &ids, &table, &x, rows).and_then(|()| recorder.submit()).expect("a run");
     let values: Vec<f32> = gpu.read(&x, rows * cols).expect("values");
-    assert!(values.iter().all(|value| value.is_finite()), "{}", format.name());
+    let bound = kernels::random_weights::largest(cols);
+    assert!(values.iter().all(|value| value.abs() <= bound), "{}: more than {bound}", format.name());
     let count = values.len() as f64;
     let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
     let square = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / count;

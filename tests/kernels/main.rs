@@ -7,6 +7,7 @@
 mod cache;
 mod choice;
 mod compensation;
+mod decoding;
 mod harness;
 mod history;
 mod instrument;

@@ -14,19 +14,19 @@ const COUNTS: [usize; 7] = [1, 7, 31, 33, 96, 172, 257];
 const WIDTHS: [usize; 3] = [64, 192, 576];
 
 /// The formats to try with so many tokens. Few tokens take the cheap tiles, which every format gets. The large ones
-/// take seconds to compile on software adapters: each gets floats, a format with scales and one with minima, and every
-/// format gets one.
+/// take seconds to compile on software adapters: each gets floats, formats with scales and with minima, of blocks of 32 and of
+/// 256, and every format gets one.
 fn formats(device: &Device, tokens: usize) -> &'static [WeightFormat] {
-    use WeightFormat::{Bf16, F16, F32, Q4_0, Q4_1, Q8_0};
+    use WeightFormat::{Bf16, F16, F32, Iq4Nl, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
     if device.matrix {
         return &WeightFormat::ALL;
     }
     match (device.manner, tokens) {
         (Manner::Trusted, 0..=2) => &WeightFormat::ALL,
-        (Manner::Trusted, 3..=32) => &[F32, Bf16, Q8_0, Q4_1],
-        (Manner::Trusted, _) => &[F16, Q4_0, Q4_1],
-        (Manner::Browser, 0..=2) => &[Q8_0],
-        (Manner::Browser, 3..=32) => &[Q4_1],
+        (Manner::Trusted, 3..=32) => &[F32, Bf16, Q8_0, Q4_1, Q5_0, Q2K, Q6K],
+        (Manner::Trusted, _) => &[F16, Q4_0, Q4_1, Q5_1, Iq4Nl, Q3K, Q4K, Q5K],
+        (Manner::Browser, 0..=2) => &[Q8_0, Q2K, Q6K],
+        (Manner::Browser, 3..=32) => &[Q4_1, Q5K],
         (Manner::Browser, _) => &[F16],
     }
 }
@@ -45,18 +45,31 @@ impl Tensor {
         let mut bytes = Vec::with_capacity(rows * cols / elements * size);
         for _ in 0..rows * cols / elements {
             let value = random.signed();
-            let start = bytes.len();
-            match format {
-                WeightFormat::F32 => bytes.extend(value.to_le_bytes()),
-                WeightFormat::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
-                WeightFormat::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
-                WeightFormat::Q8_0 => bytes.extend(f16::from_f32(value / 100.0).to_le_bytes()),
-                WeightFormat::Q4_0 => bytes.extend(f16::from_f32(value / 8.0).to_le_bytes()),
-                WeightFormat::Q4_1 => {
-                    bytes.extend(f16::from_f32(value / 8.0).to_le_bytes());
-                    bytes.extend(f16::from_f32(random.signed()).to_le_bytes());
+            let (before, halves) = match format {
+                WeightFormat::F32 => {
+                    bytes.extend(value.to_le_bytes());
+                    continue;
                 }
-            }
+                WeightFormat::Bf16 => {
+                    bytes.extend(bf16::from_f32(value).to_le_bytes());
+                    continue;
+                }
+                // Bytes before the f16 fields, and these.
+                WeightFormat::F16 => (0, vec![value]),
+                WeightFormat::Q8_0 | WeightFormat::Iq4Nl => (0, vec![value / 100.0]),
+                WeightFormat::Q4_0 => (0, vec![value / 8.0]),
+                WeightFormat::Q4_1 => (0, vec![value / 8.0, random.signed()]),
+                WeightFormat::Q5_0 => (0, vec![value / 16.0]),
+                WeightFormat::Q5_1 => (0, vec![value / 16.0, random.signed()]),
+                WeightFormat::Q2K => (80, vec![value / 30.0, random.signed() / 15.0]),
+                WeightFormat::Q3K => (108, vec![value / 100.0]),
+                WeightFormat::Q4K => (0, vec![value / 500.0, random.signed() / 60.0]),
+                WeightFormat::Q5K => (0, vec![value / 1000.0, random.signed() / 60.0]),
+                WeightFormat::Q6K => (208, vec![value / 2000.0]),
+            };
+            let start = bytes.len();
+            bytes.extend((0..before).map(|_| random.below(256) as u8));
+            bytes.extend(halves.into_iter().flat_map(|half| f16::from_f32(half).to_le_bytes()));
             while bytes.len() < start + size {
                 bytes.push(random.below(256) as u8);
             }
@@ -234,7 +247,7 @@ fn picks(random: &mut Random, count: usize, nobody: bool) -> [(Option<Pick>, usi
 
 /// A number that takes every remainder with each of the three [`picks`] of successive cases.
 fn rotation(case: usize) -> usize {
-    case + case / 3
+    case % 3 + case / 3
 }
 
 fn row_cases(device: &Device, seed: u64) -> Vec<Case> {
@@ -248,7 +261,7 @@ fn row_cases(device: &Device, seed: u64) -> Vec<Case> {
                 formats: [format; 2],
                 tokens,
                 rows,
-                cols: random.pick(&WIDTHS),
+                cols: random.pick(&WIDTHS).next_multiple_of(format.block().0),
                 pick,
                 rows_per_shard: rows.div_ceil(1 + random.below(4)),
                 x_row: random.below(3),
@@ -369,7 +382,7 @@ fn column_cases(device: &Device) -> Vec<Case> {
                 tokens,
                 rows: blocks * 32,
                 // Blocks of a format lie along the inputs.
-                cols: channels.next_multiple_of(if format.block().0 == 1 { 1 } else { 32 }),
+                cols: channels.next_multiple_of(format.block().0),
                 pick,
                 rows_per_shard: blocks.div_ceil(parts) * 32,
                 x_row: random.below(3),
@@ -393,7 +406,7 @@ pub fn matmul_columns(device: &Device) {
         let before = random.values(case.tokens * case.rows, case.magnitude);
         let input = device.input(&widen(&a, inputs, width, f32::POISON), case.x_row * width);
         let y = device.in_out(&before, case.y_row * case.rows);
-        let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols / pick.unit), 0));
+        let places = case.pick.as_ref().map(|pick| device.input(&pick.places(case.cols.div_ceil(pick.unit)), 0));
         let count = matmul_columns::parts(device.gpu.tier(), case.tokens);
         let parts = device.output::<f32>(count * case.tokens * case.rows, 0);
         with_kept(device, case.pick.as_ref(), |kept| {
@@ -434,6 +447,7 @@ pub fn embed(device: &Device) {
         for (tokens, rows, cols) in
             device.thin(vec![(1, 1, 64), (2, 7, 192), (7, 33, 576), (65, 257, 192), (257, 96, 64)])
         {
+            let cols = usize::next_multiple_of(cols, format.block().0);
             let case = (format, tokens, rows, cols);
             let table = Tensor::random(&mut random, format, rows, cols);
             let weight = table.upload(device, Layout::Rows, rows.div_ceil(1 + random.below(4)));
@@ -442,7 +456,8 @@ pub fn embed(device: &Device) {
             let x = device.output::<f32>(tokens * cols, 0);
             let list = device.input(&ids, 0);
             device.run(&case, |recorder| kernels::embed::record(recorder, &list, &weight, &x, tokens));
-            // Exact for every format: a scale of 11 bits times an integer of 8 fits in 24, a minimum is added once.
+            // Exact for every format: a scale of 11 bits times an integer of 8, or a sub-scale of 7 and an integer of 5, fits in
+            // 24, a minimum is added once.
             device.compare(&case, "x", (&x, 0), &kernels::embed::twin(&ids, &table.values(), cols), exact);
         }
     }
@@ -454,6 +469,7 @@ pub fn column_power(device: &Device) {
         for (rows, cols, rows_per_shard) in
             device.thin(vec![(32, 32, 32), (96, 96, 64), (192, 192, 64), (576, 64, 576), (1536, 320, 512)])
         {
+            let cols = usize::next_multiple_of(cols, format.block().0);
             let tensor = Tensor::random(&mut random, format, rows, cols);
             let weight = tensor.upload(device, Layout::Columns, rows_per_shard);
             // Terms are positive, so relative errors carry over: of a power (its products), of the sum, and for every shard of

@@ -1,0 +1,32 @@
+// IQ4_NL by rows: as Q4_0, but nibbles are indices of levels: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64]
+// two f16 a word.
+@Q var<storage, read> W__quants: array<vec4<u32>>;
+@S var<storage, read> W__scales: array<u32>;
+
+// The levels of four nibbles: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, as signed bytes of
+// four words that are chosen by comparison, for an array that is indexed at run time would lie in memory.
+fn W__levels(word: u32) -> vec4<f32> {
+    let q = (vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
+    let odd = (q & vec4<u32>(4u)) != vec4<u32>();
+    let below = select(vec4<u32>(0xbfad9881u), vec4<u32>(0xf6eaddcfu), odd);
+    let above = select(vec4<u32>(0x26190d01u), vec4<u32>(0x71594535u), odd);
+    let four = select(below, above, q > vec4<u32>(7u));
+    return vec4<f32>(bitcast<vec4<i32>>(four << (vec4<u32>(24u) - 8u * (q & vec4<u32>(3u)))) >> vec4<u32>(24u));
+}
+
+// Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
+fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
+    let d = unpack2x16float(W__scales[row * steps + step]);
+    return vec4<f32>(d.x, 0.0, d.y, 0.0);
+}
+
+// The 32 weights of `row` from column 32 * `block` on.
+fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+    let q = W__quants[row * steps * 2u + block];
+    var w: array<vec4<f32>, 8>;
+    for (var c = 0u; c < 4u; c++) {
+        w[2u * c] = W__levels(q[c]) * scale.x;
+        w[2u * c + 1u] = W__levels(q[c] >> 16u) * scale.x;
+    }
+    return w;
+}

@@ -1,0 +1,92 @@
+//! Q2_K: blocks of 256, f16 `d` and `dmin`, for every 16 a scale `s` and a minimum `m` of four bits, two-bit integers `q`; a value
+//! is `d * s * q - dmin * m`.
+//!
+//! As many bytes on the device as in a file. Two scales and two minima of 32 elements are more than a row decoder is handed from its
+//! scales, so it reads their byte itself; by columns they stay packed until they are used.
+
+use super::quants::{half_pair, half_value};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
+use super::{Format, Layout, Planes, first_bad};
+
+const PACKER: SuperPacker = SuperPacker {
+    bytes: 84,
+    bits: [2, 0],
+    fields: 4,
+    field_bits: [4, 0],
+    d_bits: 32,
+    open,
+    row_scales,
+    row_scale_words: |blocks| 5 * blocks,
+};
+
+pub(super) struct Q2K;
+
+fn open(block: &[u8]) -> SuperBlock {
+    let (subs, quants) = block[..80].split_at(16);
+    let fields = |from: usize, shift: usize| std::array::from_fn(|group| subs[2 * group + from] >> shift & 15);
+    SuperBlock {
+        quants: std::array::from_fn(|i| quants[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3),
+        fields: [fields(0, 0), fields(1, 0), fields(0, 4), fields(1, 4)],
+        d: half_pair(block, 80),
+    }
+}
+
+/// Sub-scales as a file has them, then `d` and `dmin`.
+fn row_scales(row: &[SuperBlock], words: &mut Vec<u32>) {
+    for SuperBlock { fields, d, .. } in row {
+        let byte = |sub: usize| fields[sub % 2][sub / 2] | fields[2 + sub % 2][sub / 2] << 4;
+        words.extend((0..4).map(|step| u32::from_le_bytes(std::array::from_fn(|i| byte(4 * step + i)))));
+        words.push(*d);
+    }
+}
+
+impl Format for Q2K {
+    fn name(&self) -> &'static str {
+        "Q2_K"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (SUPER, PACKER.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for bytes in bytes.chunks_exact(PACKER.bytes) {
+            let SuperBlock { quants, fields, .. } = open(bytes);
+            let (d, dmin) = (half_value(bytes, 80), half_value(bytes, 82));
+            for (sub, quants) in quants.chunks_exact(16).enumerate() {
+                let [scale, minimum] = [0, 2].map(|field| f32::from(fields[field + sub % 2][sub / 2]));
+                out.extend(quants.iter().map(|&q| d * scale * f32::from(q) - dmin * minimum));
+            }
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 80) + half_value(block, 82)), SUPER)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds = bytes
+            .chunks_exact(PACKER.bytes)
+            .map(|block| half_value(block, 80).abs() * 45.0 + half_value(block, 82).abs() * 15.0);
+        bounds.fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(bytes, rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(bytes, rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q2_k.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q2_k.wgsl"),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Q3_K: blocks of 256, an f16 `d`, for every 16 a scale `s` of six bits, three-bit integers `q`; a value is
+//! `d * (s - 32) * (q - 4)`.
+//!
+//! By columns as many bytes as in a file. By rows the scales of a block and its `d` are one aligned load of 16 bytes where the file
+//! has 14: 112 bytes for 110. Third bits lie behind the others of a block (of 32 channels by columns).
+
+use super::quants::{half_bits, half_value};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker, sixes};
+use super::{Format, Layout, Planes, first_bad};
+
+const PACKER: SuperPacker = SuperPacker {
+    bytes: 110,
+    bits: [2, 1],
+    fields: 2,
+    field_bits: [4, 2],
+    d_bits: 16,
+    open,
+    row_scales: sixes,
+    row_scale_words: |blocks| 4 * blocks,
+};
+
+pub(super) struct Q3K;
+
+fn open(block: &[u8]) -> SuperBlock {
+    let (third, quants, subs) = (&block[..32], &block[32..96], &block[96..108]);
+    let low = |i: usize| quants[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    let scale = |i: usize| subs[i % 8] >> (i / 8 * 4) & 15 | (subs[8 + i % 4] >> (i / 4 * 2) & 3) << 4;
+    SuperBlock {
+        quants: std::array::from_fn(|i| low(i) | (third[i % 32] >> (i / 32) & 1) << 2),
+        fields: [
+            std::array::from_fn(|group| scale(2 * group)),
+            std::array::from_fn(|group| scale(2 * group + 1)),
+            [0; 8],
+            [0; 8],
+        ],
+        d: half_bits(block, 108).into(),
+    }
+}
+
+impl Format for Q3K {
+    fn name(&self) -> &'static str {
+        "Q3_K"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (SUPER, PACKER.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for bytes in bytes.chunks_exact(PACKER.bytes) {
+            let SuperBlock { quants, fields, .. } = open(bytes);
+            let d = half_value(bytes, 108);
+            for (sub, quants) in quants.chunks_exact(16).enumerate() {
+                let scale = d * (f32::from(fields[sub % 2][sub / 2]) - 32.0);
+                out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 4.0)));
+            }
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 108)), SUPER)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds = bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 108).abs() * 128.0);
+        bounds.fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(bytes, rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(bytes, rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q3_k.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q3_k.wgsl"),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Q4_K: blocks of 256, f16 `d` and `dmin`, for every 32 a scale `s` and a minimum `m` of six bits, nibbles `q`; a value is
+//! `d * s * q - dmin * m`.
+//!
+//! As many bytes on the device as in a file. Six-bit fields are cut into nibbles and pairs of bits, so that shaders unpack several at
+//! once with one shift, where the file's order needs a branch.
+
+use super::quants::{BLOCK, half_pair, half_value};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker, scales_and_minima, sixes};
+use super::{Format, Layout, Planes, first_bad};
+
+const PACKER: SuperPacker = SuperPacker {
+    bytes: 144,
+    bits: [4, 0],
+    fields: 2,
+    field_bits: [4, 2],
+    d_bits: 32,
+    open,
+    row_scales: sixes,
+    row_scale_words: |blocks| 4 * blocks,
+};
+
+pub(super) struct Q4K;
+
+fn open(block: &[u8]) -> SuperBlock {
+    let [scales, minima] = scales_and_minima(&block[4..16]);
+    let quants = &block[16..];
+    SuperBlock {
+        quants: std::array::from_fn(|i| quants[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15),
+        fields: [scales, minima, [0; 8], [0; 8]],
+        d: half_pair(block, 0),
+    }
+}
+
+impl Format for Q4K {
+    fn name(&self) -> &'static str {
+        "Q4_K"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (SUPER, PACKER.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for bytes in bytes.chunks_exact(PACKER.bytes) {
+            let SuperBlock { quants, fields, .. } = open(bytes);
+            let (d, dmin) = (half_value(bytes, 0), half_value(bytes, 2));
+            for (group, quants) in quants.chunks_exact(BLOCK).enumerate() {
+                let (scale, minimum) = (d * f32::from(fields[0][group]), dmin * f32::from(fields[1][group]));
+                out.extend(quants.iter().map(|&q| scale * f32::from(q) - minimum));
+            }
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 0) + half_value(block, 2)), SUPER)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds = bytes
+            .chunks_exact(PACKER.bytes)
+            .map(|block| half_value(block, 0).abs() * 945.0 + half_value(block, 2).abs() * 63.0);
+        bounds.fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(bytes, rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(bytes, rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q4_k.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q4_k.wgsl"),
+        }
+    }
+}

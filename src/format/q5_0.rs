@@ -1,0 +1,64 @@
+//! Q5_0: blocks of 32, an f16 scale `d` and five-bit integers `q`; a value is `d * (q - 16)`.
+//!
+//! As many bytes on the device as in a file. The fifth bits lie apart from the nibbles: by rows among the scales, by columns behind
+//! the nibbles of 32 channels. Both keep the nibbles of 32 elements one aligned load.
+
+use super::quants::{BLOCK, Block, Packer, fives, half_bits, half_value};
+use super::{Format, Layout, Planes, first_bad};
+
+const BYTES: usize = 22;
+const PACKER: Packer = Packer { bits: 4, high: 1, scale_bits: 16 };
+
+pub(super) struct Q5_0;
+
+fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
+    move |index| {
+        let block = &bytes[index * BYTES..][..BYTES];
+        Block { quants: fives(&block[2..]), scale: half_bits(block, 0).into() }
+    }
+}
+
+impl Format for Q5_0 {
+    fn name(&self) -> &'static str {
+        "Q5_0"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (BLOCK, BYTES)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for block in bytes.chunks_exact(BYTES) {
+            let d = half_value(block, 0);
+            out.extend(fives(&block[2..]).iter().map(|&q| d * (f32::from(q) - 16.0)));
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds = bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs() * 16.0);
+        bounds.fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(blocks(bytes), rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(blocks(bytes), rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q5_0.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q5_0.wgsl"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Q6_K: blocks of 256, an f16 `d`, for every 16 a scale `s` of a signed byte, six-bit integers `q`; a value is
+//! `d * s * (q - 32)`.
+//!
+//! As many bytes on the device as in a file, but for half a word by rows of an odd number of blocks. Nibbles lie together, the two
+//! bits above them behind them, of a block (of 32 channels by columns).
+
+use super::quants::{half_bits, half_value};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
+use super::{Format, Layout, Planes, first_bad};
+
+const PACKER: SuperPacker = SuperPacker {
+    bytes: 210,
+    bits: [4, 2],
+    fields: 2,
+    field_bits: [8, 0],
+    d_bits: 16,
+    open,
+    row_scales,
+    row_scale_words: |blocks| 4 * blocks + blocks.div_ceil(2),
+};
+
+pub(super) struct Q6K;
+
+fn open(block: &[u8]) -> SuperBlock {
+    let (quants, high, subs) = (&block[..128], &block[128..192], &block[192..208]);
+    let low = |i: usize| quants[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
+    let high = |i: usize| high[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    SuperBlock {
+        quants: std::array::from_fn(|i| low(i) | high(i) << 4),
+        fields: [
+            std::array::from_fn(|group| subs[2 * group]),
+            std::array::from_fn(|group| subs[2 * group + 1]),
+            [0; 8],
+            [0; 8],
+        ],
+        d: half_bits(block, 208).into(),
+    }
+}
+
+/// Sub-scales as a file has them; behind a row's last the `d` of all its blocks.
+fn row_scales(row: &[SuperBlock], words: &mut Vec<u32>) {
+    for SuperBlock { fields, .. } in row {
+        let [even, odd, ..] = fields;
+        words
+            .extend((0..4).map(|step| {
+                u32::from_le_bytes([even[2 * step], odd[2 * step], even[2 * step + 1], odd[2 * step + 1]])
+            }));
+    }
+    words.extend(row.chunks(2).map(|pair| pair[0].d | pair.get(1).map_or(0, |second| second.d << 16)));
+}
+
+impl Format for Q6K {
+    fn name(&self) -> &'static str {
+        "Q6_K"
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (SUPER, PACKER.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for bytes in bytes.chunks_exact(PACKER.bytes) {
+            let SuperBlock { quants, fields, .. } = open(bytes);
+            let d = half_value(bytes, 208);
+            for (sub, quants) in quants.chunks_exact(16).enumerate() {
+                let scale = d * f32::from(fields[sub % 2][sub / 2] as i8);
+                out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 32.0)));
+            }
+        }
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 208)), SUPER)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let bounds = bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 208).abs() * 4096.0);
+        bounds.fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.rows(bytes, rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        PACKER.columns(bytes, rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        PACKER.plane_words(layout, rows, cols)
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        match layout {
+            Layout::Rows => include_str!("../../shaders/common/rows_q6_k.wgsl"),
+            Layout::Columns => include_str!("../../shaders/common/columns_q6_k.wgsl"),
+        }
+    }
+}
