@@ -87,7 +87,7 @@ fn only_the_kernels_meant_for_them_need_matrix_units() {
         .filter(|variant| variant.on_matrix_units())
         .map(|variant| variant.kernel.source.name)
         .collect();
-    let expected = ["gate_up_matrix", "matmul_columns_matrix", "matmul_rows_matrix", "matrix_chain"];
+    let expected = ["fc1_matrix", "gate_up_matrix", "matmul_columns_matrix", "matmul_rows_matrix", "matrix_chain"];
     assert_eq!(names, BTreeSet::from(expected));
 }
 

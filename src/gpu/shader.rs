@@ -2,7 +2,7 @@
 //!
 //! Four directives, each on a line of its own or inside one, all resolved textually so that every backend and the
 //! browser get the same program:
-//! - `#import NAME` inserts a piece of `shaders/common/`;
+//! - `#import NAME` inserts a piece of `shaders/common/`, which may import others;
 //! - `#weights NAME BINDING` inserts the decoder of a weight format, its functions prefixed `NAME_`, its two planes at
 //!   `BINDING` and `BINDING + 1`;
 //! - `${NAME}` inserts a number of the variant;
@@ -39,6 +39,9 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },
     ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
     ShaderSource { name: "rope_pair", text: include_str!("../../shaders/common/rope_pair.wgsl") },
+    ShaderSource { name: "row_matmul", text: include_str!("../../shaders/common/row_matmul.wgsl") },
+    ShaderSource { name: "row_matmul_matrix", text: include_str!("../../shaders/common/row_matmul_matrix.wgsl") },
+    ShaderSource { name: "row_matmul_tiled", text: include_str!("../../shaders/common/row_matmul_tiled.wgsl") },
     ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
     ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
     ShaderSource { name: "tile", text: include_str!("../../shaders/common/tile.wgsl") },
@@ -50,26 +53,7 @@ const COMMON: &[ShaderSource] = &[
 /// A message naming the directive that has no meaning: a defect of a shader file, which the tests find.
 pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, String> {
     let mut text = String::with_capacity(source.text.len() * 2);
-    let mut decoders = variant.weights.iter();
-    for line in source.text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["#import", name] => {
-                let piece = COMMON.iter().find(|piece| piece.name == *name);
-                text += piece.ok_or_else(|| format!("{}: no shaders/common/{name}.wgsl", source.name))?.text;
-            }
-            ["#weights", name, binding] => {
-                let binding: u32 = binding.parse().map_err(|_| format!("{}: `{line}`", source.name))?;
-                let decoder = decoders.next().ok_or_else(|| format!("{}: `{line}` without a format", source.name))?;
-                text += &decoder
-                    .replace("@Q", &format!("@group(0) @binding({binding})"))
-                    .replace("@S", &format!("@group(0) @binding({})", binding + 1))
-                    .replace("W__", &format!("{name}_"));
-            }
-            _ => text += line,
-        }
-        text.push('\n');
-    }
+    assemble(source.name, source.text, &mut variant.weights.iter(), &mut text)?;
     text = repeated(&mut text.lines(), variant, false).map_err(|what| format!("{}: {what}", source.name))?;
     for (name, value) in &variant.numbers {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
@@ -78,6 +62,35 @@ pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, S
         Some(at) => Err(format!("{}: nothing replaces `{}`", source.name, text[at..].lines().next().unwrap_or(""))),
         None => Ok(text),
     }
+}
+
+/// Appends `piece` with what it imports, and what that imports, and with decoders in the order in which they are asked for.
+fn assemble(
+    name: &str,
+    piece: &str,
+    decoders: &mut std::slice::Iter<'_, &'static str>,
+    text: &mut String,
+) -> Result<(), String> {
+    for line in piece.lines() {
+        match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
+            ["#import", import] => {
+                let found = COMMON.iter().find(|piece| piece.name == *import);
+                let found = found.ok_or_else(|| format!("{name}: no shaders/common/{import}.wgsl"))?;
+                assemble(name, found.text, decoders, text)?;
+            }
+            ["#weights", prefix, binding] => {
+                let binding: u32 = binding.parse().map_err(|_| format!("{name}: `{line}`"))?;
+                let decoder = decoders.next().ok_or_else(|| format!("{name}: `{line}` without a format"))?;
+                *text += &decoder
+                    .replace("@Q", &format!("@group(0) @binding({binding})"))
+                    .replace("@S", &format!("@group(0) @binding({})", binding + 1))
+                    .replace("W__", &format!("{prefix}_"));
+            }
+            _ => *text += line,
+        }
+        text.push('\n');
+    }
+    Ok(())
 }
 
 /// Lines up to their `#end` (or all there are, outside of a repetition), repetitions among them written out.

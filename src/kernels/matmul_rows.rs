@@ -5,7 +5,7 @@ use super::shapes::Shaped;
 use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
-use crate::gpu::Recorder;
+use crate::gpu::{Buffer, Kernel, Recorder};
 
 super::kernel! {
     /// The op.
@@ -25,6 +25,13 @@ super::sibling! {
     MATRIX = matmul_rows_matrix
 }
 
+/// The kernels of an op that multiplies by rows: for any number of tokens, and for many of them on hardware and on matrix units.
+pub(super) struct ByRows {
+    pub plain: &'static Kernel,
+    pub tiled: &'static Kernel,
+    pub matrix: &'static Kernel,
+}
+
 /// Records `y = x W^T` for `tokens` rows. `x` rows are as wide as the weight has inputs; a row of `y` holds one value
 /// per kept output.
 ///
@@ -38,8 +45,28 @@ pub fn record(
     y: Rows<'_>,
     tokens: usize,
 ) -> Result<()> {
+    let outputs = outputs(weight, kept);
+    let kernels = ByRows { plain: &KERNEL, tiled: &TILED, matrix: &MATRIX };
+    dispatch(rec, kernels, x, (weight, None), kept, (y, outputs), tokens)
+}
+
+/// Values of a row of the result.
+pub(super) fn outputs(weight: &Weight, kept: Option<Kept<'_>>) -> usize {
+    kept.map_or(weight.rows, |kept| kept.count * kept.unit)
+}
+
+/// Records one of the ops that multiply by rows, with a bias where the op has one. Rows of `y` are so many values apart.
+pub(super) fn dispatch(
+    rec: &mut Recorder<'_>,
+    kernels: ByRows,
+    x: Rows<'_>,
+    (weight, bias): (&Weight, Option<&Buffer>),
+    kept: Option<Kept<'_>>,
+    (y, y_stride): (Rows<'_>, usize),
+    tokens: usize,
+) -> Result<()> {
     debug_assert_eq!(weight.layout, Layout::Rows);
-    let outputs = kept.map_or(weight.rows, |kept| kept.count * kept.unit);
+    let outputs = outputs(weight, kept);
     let tier = rec.gpu().tier();
     let tile = if tokens <= 2 { Shaped::Rows.tile(rec.gpu()) } else { tile(tier, tokens, 1) };
     let mut halves = Halves::default();
@@ -55,7 +82,7 @@ pub fn record(
             steps: (weight.cols / 64) as u32,
             x_row: x.first,
             y_row: y.first,
-            y_stride: outputs as u32,
+            y_stride: y_stride as u32,
             y_column: first,
             unit: kept.map_or(0, |kept| kept.unit as u32),
             first_row: shard.first_row,
@@ -64,20 +91,22 @@ pub fn record(
             up_exponent: 0,
         };
         let list = kept.map_or(&shard.scales, |kept| kept.list);
-        let mut buffers = [x.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        let mut buffers = vec![x.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        buffers.extend(bias);
         let formats = &[shard.format];
         if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::Rows, formats) {
-                None => rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
+                None => rec.dispatch(kernels.tiled, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
                 Some(units) => {
                     let half_rows = halves.of(rec, x, (weight.cols, weight.cols), tokens)?;
                     buffers[0] = &half_rows;
-                    rec.dispatch(&MATRIX, &matrix::variant(units, Layout::Rows, formats), &params, &buffers, grid)?;
+                    let variant = matrix::variant(units, Layout::Rows, formats);
+                    rec.dispatch(kernels.matrix, &variant, &params, &buffers, grid)?;
                 }
             }
         } else {
-            rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
+            rec.dispatch(kernels.plain, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }
     }
     Ok(())

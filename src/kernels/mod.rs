@@ -2,12 +2,14 @@
 //! the same name. [`registry`] lists them all, with every variant that can be compiled.
 
 pub mod add_bias;
+pub mod add_positions;
 pub mod attention;
 pub mod column_power;
 pub mod copy;
 pub mod cross_entropy;
 pub mod dropped_mean;
 pub mod embed;
+pub mod fc1;
 pub mod fluctuation;
 pub mod fma_chain;
 pub mod fusion;
@@ -16,6 +18,7 @@ pub mod gather_probe;
 pub mod half_rows;
 pub mod history_share;
 pub mod history_update;
+pub mod layer_norm;
 pub mod matmul_columns;
 pub mod matmul_rows;
 pub mod matrix;
@@ -266,12 +269,14 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
     let plain = || vec![lanes_variant(tier)];
     let mut kernels = vec![
         (&add_bias::KERNEL, plain()),
+        (&add_positions::KERNEL, plain()),
         (&attention::KERNEL, attention::variants(tier)),
         (&column_power::KERNEL, column_power::variants(tier)),
         (&copy::KERNEL, copy::variants(tier)),
         (&cross_entropy::KERNEL, plain()),
         (&dropped_mean::KERNEL, plain()),
         (&embed::KERNEL, embed::variants(tier)),
+        (&fc1::KERNEL, variants(tier, Shaped::Rows, 1)),
         (&fluctuation::KERNEL, plain()),
         (&fma_chain::KERNEL, fma_chain::variants(tier)),
         (&fusion::KERNEL, plain()),
@@ -280,6 +285,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
+        (&layer_norm::KERNEL, plain()),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
         (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
         (&probe_statistic::KERNEL, plain()),
@@ -294,9 +300,11 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&top_k::KERNEL, top_k::variants(tier)),
     ];
     if tier == Tier::Gpu {
+        kernels.push((&fc1::TILED, tiled_variants(Layout::Rows, 1)));
         kernels.push((&gate_up::TILED, tiled_variants(Layout::Rows, 2)));
         kernels.push((&matmul_columns::TILED, tiled_variants(Layout::Columns, 1)));
         kernels.push((&matmul_rows::TILED, tiled_variants(Layout::Rows, 1)));
+        kernels.push((&fc1::MATRIX, matrix::variants(Layout::Rows, 1)));
         kernels.push((&gate_up::MATRIX, matrix::variants(Layout::Rows, 2)));
         kernels.push((&matmul_columns::MATRIX, matrix::variants(Layout::Columns, 1)));
         kernels.push((&matmul_rows::MATRIX, matrix::variants(Layout::Rows, 1)));

@@ -64,9 +64,9 @@ macro_rules! sweeps {
 }
 
 sweeps! {
-    matmul: matmul_rows, gate_up, matmul_columns, embed, column_power;
+    matmul: matmul_rows, fc1, gate_up, matmul_columns, embed, column_power;
     cache: attention, qkv_list, rope_append;
-    probe: rms_norm, token_importance, sample_importance, gather_probe, probe_statistic;
+    probe: rms_norm, layer_norm, add_positions, token_importance, sample_importance, gather_probe, probe_statistic;
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;
     compensation: dropped_mean, add_bias;

@@ -326,6 +326,35 @@ pub fn matmul_rows(device: &Device) {
     });
 }
 
+/// Half as many cases as its shader's other half, [`matmul_rows`], has: what is new is what follows a sum.
+pub fn fc1(device: &Device) {
+    let mut random = Random(9);
+    let cases: Vec<Case> = row_cases(device, 10).into_iter().step_by(2).collect();
+    with_each_shape(device, Shaped::Rows, &cases, |case| {
+        let tensor = Tensor::any(device, &mut random, case.formats[0], case.rows, case.cols);
+        let weight = tensor.upload(device, Layout::Rows, case.rows_per_shard);
+        let x = activations(device, &mut random, case.tokens, case.cols, case.magnitude, [1.0, 1e3, 1e-3]);
+        let bias = random.values(case.rows, 8.0);
+        let (rows, width) = (case.channels(case.rows), stride(case.units(case.rows)));
+        let (input, biases) = (device.input(&x, case.x_row * case.cols), device.input(&bias, 0));
+        let y = device.output::<f32>(case.tokens * width, case.y_row * width);
+        with_kept(device, case.pick.as_ref(), |kept| {
+            device.run(case, |recorder| {
+                let (x, y) = (at(&input, case.x_row), at(&y, case.y_row));
+                kernels::fc1::record(recorder, x, (&weight, &biases), kept, y, case.tokens)
+            });
+        });
+        let (w, bound) = (tensor.values(), tensor.format.largest(&tensor.bytes));
+        let expected = kernels::fc1::twin(&x, &w, &bias, case.cols, &rows);
+        let expected = widen(&expected, rows.len(), width, f32::UNTOUCHED);
+        let product =
+            |x: &[f32], w: &[f32]| widen(&kernels::matmul_rows::twin(x, w, case.cols, &rows), rows.len(), width, 0.0);
+        let off = product_off(device, (&x, case.cols), (&w, bound), &product);
+        // The activation is nowhere steeper than 1; the bias rounds once.
+        device.compare(case, "y", (&y, case.y_row * width), &expected, |i| off[i] + EPS * f64::from(expected[i]).abs());
+    });
+}
+
 pub fn gate_up(device: &Device) {
     let mut random = Random(3);
     let mut cases = row_cases(device, 4);

@@ -93,7 +93,7 @@ macro_rules! sweeps {
     };
 }
 
-sweeps!(matmul_rows, gate_up, matmul_columns);
+sweeps!(matmul_rows, fc1, gate_up, matmul_columns);
 
 pub fn half_rows(device: &Device) {
     let mut random = Random(110);

@@ -43,6 +43,103 @@ pub fn rms_norm(device: &Device) {
     }
 }
 
+pub fn layer_norm(device: &Device) {
+    use kernels::layer_norm::{Place, twin};
+    let mut random = Random(44);
+    let mut cases = Vec::new();
+    for (index, tokens) in [1, 2, 3, 7, 31, 33, 65, 257].into_iter().enumerate() {
+        for (place, width) in [4, 64, 172, 192, 576].into_iter().enumerate() {
+            let place = [Place::Before, Place::Behind, Place::Nowhere][(index + place) % 3];
+            cases.push((tokens, width, index % 3, (index + 1) % 2, MAGNITUDES[(index + width) % 5], place));
+        }
+    }
+    for case in device.thin(cases) {
+        let (tokens, width, x_row, y_row, magnitude, place) = case;
+        let mut x = random.values(tokens * width, magnitude);
+        // A row far from zero, whose variance drowns in its mean where both are summed at once.
+        x[..width].iter_mut().for_each(|x| *x += 20.0 * magnitude);
+        let (parts, biased) = (random.below(4), random.below(2) == 1);
+        let added = random.values(parts * tokens * width, magnitude);
+        let (bias, norm) = (random.values(width, magnitude), random.values(2 * width, 2.0));
+        let (x_buffer, norm_buffer) = (device.in_out(&x, x_row * width), device.input(&norm, 0));
+        let added_buffer = device.input(if parts > 0 { &added } else { &norm }, 0);
+        let bias_buffer = device.input(&bias, 0);
+        let [y, norms] = [device.output::<f32>(x.len(), y_row * width), device.output::<f32>(tokens, 0)];
+        device.run(&case, |recorder| {
+            let (x, y) = (Rows { buffer: &x_buffer, first: x_row as u32 }, Rows { buffer: &y, first: y_row as u32 });
+            let added = ((parts > 0).then_some((&added_buffer, parts)), biased.then_some(&bias_buffer));
+            let shape = (tokens, width, 1e-5);
+            kernels::layer_norm::record(recorder, x, added, (&norm_buffer, place), y, &norms, shape)
+        });
+        for part in added.chunks_exact(tokens * width) {
+            x.iter_mut().zip(part).for_each(|(x, part)| *x += part);
+        }
+        if biased {
+            x.iter_mut().enumerate().for_each(|(i, x)| *x += bias[i % width]);
+        }
+        let (expected, lengths) = twin(&x, &norm, place, 1e-5);
+        let off: Vec<f64> =
+            x.chunks_exact(width).zip(expected.chunks_exact(width)).flat_map(|(x, y)| off(x, y, &norm)).collect();
+        let tolerance = |i: usize| if place == Place::Nowhere { 0.0 } else { off[i] };
+        device.compare(&case, "y", (&y, y_row * width), &expected, tolerance);
+        match place {
+            Place::Behind => device.compare(&case, "x", (&x_buffer, x_row * width), &expected, tolerance),
+            _ => device.compare(&case, "x", (&x_buffer, x_row * width), &x, exact),
+        }
+        // A length errs as its sum of squares does, and by no more than the length of what its elements err.
+        let flushed = (width as f64 * TINY).sqrt();
+        device.compare(&case, "norms", (&norms, 0), &lengths, |row| {
+            let inherited = (0..width).map(|i| tolerance(row * width + i).powi(2)).sum::<f64>().sqrt();
+            let inherited = if place == Place::Behind { inherited } else { 0.0 };
+            (summing(width) / 2.0 + ROOT) * f64::from(lengths[row]) + inherited + flushed
+        });
+    }
+}
+
+/// By how much each element of a layer norm of a row may differ from the twin's.
+fn off(x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f64> {
+    let width = x.len() as f64;
+    let wide = |v: &f32| f64::from(*v);
+    let mean = x.iter().map(wide).sum::<f64>() / width;
+    let deviation = (x.iter().map(|v| (wide(v) - mean).powi(2)).sum::<f64>() / width + 1e-5).sqrt();
+    // The mean errs by this, a difference to it by a rounding more, and so does the root of their mean square, relative to it.
+    let of_mean = summing(x.len()) * x.iter().map(|v| wide(v).abs()).sum::<f64>() / width + 2.0 * EPS * mean.abs();
+    let relative = summing(x.len()) / 2.0 + ROOT + 2.0 * QUOTIENT + 3.0 * EPS + 2.0 * of_mean / deviation;
+    let of = |(i, v): (usize, &f32)| {
+        let (scale, shift, from_mean) = (wide(&norm[i]).abs(), wide(&norm[x.len() + i]).abs(), (wide(v) - mean).abs());
+        let normed = scale * from_mean / deviation;
+        scale * (of_mean + EPS * wide(v).abs()) / deviation
+            + relative * normed
+            + EPS * (shift + wide(&y[i]).abs())
+            + TINY
+    };
+    x.iter().enumerate().map(of).collect()
+}
+
+pub fn add_positions(device: &Device) {
+    let mut random = Random(45);
+    let mut cases = Vec::new();
+    for tokens in [1, 2, 3, 33, 257] {
+        for width in [4, 36, 64, 172, 576] {
+            cases.push((tokens, width, random.below(3)));
+        }
+    }
+    for case in device.thin(cases) {
+        let (tokens, width, offset) = case;
+        let mut x = random.values(tokens * width, 30.0);
+        let table = random.values((offset + 40) * width, 3.0);
+        let positions: Vec<u32> =
+            (0..tokens).map(|token| if token == 0 { 39 } else { random.below(40) as u32 }).collect();
+        let places: Vec<[u32; 2]> = positions.iter().map(|&position| [position, 7]).collect();
+        let (x_buffer, table_buffer, places) = (device.in_out(&x, 0), device.input(&table, 0), device.pairs(&places));
+        device.run(&case, |recorder| {
+            kernels::add_positions::record(recorder, &x_buffer, &places, (&table_buffer, offset), (tokens, width))
+        });
+        kernels::add_positions::twin(&mut x, &positions, &table, offset);
+        device.compare(&case, "x", (&x_buffer, 0), &x, exact);
+    }
+}
+
 /// Samples, tokens of the longest, and the tokens of each.
 fn batches(random: &mut Random) -> Vec<(usize, usize, Vec<u32>)> {
     let mut batches = Vec::new();
