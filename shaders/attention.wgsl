@@ -1,5 +1,6 @@
-// softmax(q k^T * scale) v over the cached slots up to the query's own, by online softmax. An invocation has one query
-// of FOLD heads that share a kv head, and every LS-th slot; LS > 1 spreads the slots of a single query over a workgroup.
+// softmax(q k^T * scale) v over the cached slots up to the query's own, or those that its window reaches, by online
+// softmax. An invocation has one query of FOLD heads that share a kv head, and every LS-th slot; LS > 1 spreads the slots
+// of a single query over a workgroup.
 struct Params {
     length: u32,   // queries of a sample
     heads: u32,    // query heads in q and out
@@ -10,6 +11,8 @@ struct Params {
     mapped: u32,   // which of the model's heads are in q: 0 all, 1 the kept ones of `place_of`, 2 the dropped ones
     out_row: u32,  // first row of out
     scale: f32,
+    window: u32,   // positions that a query sees, its own among them; 0 = all up to its own
+    gathered: u32, // whether slots hold the queries' own tokens; otherwise a slot is a position
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
@@ -72,7 +75,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         top[f] = LOWEST;
     }
     let row = (group.y * p.kv_heads + kv) * p.capacity;
-    for (var slot = ls; slot <= places[token].y; slot += LS) {
+    let place = places[token];
+    var first = 0u;
+    if p.window != 0u {
+        if p.gathered != 0u {
+            // Positions ascend; the query's own is within reach.
+            while first < place.y && place.x - places[group.y * p.length + first].x >= p.window {
+                first += 1u;
+            }
+        } else {
+            first = max(place.y + 1u, p.window) - p.window;
+        }
+    }
+    for (var slot = first + ls; slot <= place.y; slot += LS) {
         let at = (row + slot) * D4;
         var key: array<vec4<f32>, D4>;
         var value: array<vec4<f32>, D4>;

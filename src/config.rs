@@ -1,8 +1,10 @@
 //! Settings of a model, of pruning and of sampling: plain data, one type each for every face of the program, stored in
 //! every result so that a run can be repeated.
 
+mod family;
 mod prune;
 
+pub use family::{Blocks, Defaults, FAMILIES, Family, SlidingLayers};
 pub use prune::{
     Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, ScoreKind, Statistic,
 };
@@ -42,10 +44,10 @@ pub enum RopeScaling {
     Factors(Vec<f32>),
 }
 
-/// The shape and constants of a LLaMA-family model, in Hugging Face's names.
+/// The shape and constants of a model of one of the [`FAMILIES`], in Hugging Face's names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// Name of the architecture in the file: "llama".
+    /// Name of the architecture in the file, such as "llama": GGUF's `general.architecture`, or Hugging Face's `model_type`.
     pub architecture: String,
     /// Human name of the model, where the file has one.
     pub name: Option<String>,
@@ -75,6 +77,9 @@ pub struct ModelConfig {
     pub max_position_embeddings: usize,
     /// Whether the output head is the token embedding.
     pub tie_word_embeddings: bool,
+    /// What its blocks have that LLaMA's lack.
+    #[serde(default)]
+    pub blocks: Blocks,
 }
 
 impl ModelConfig {
@@ -115,10 +120,19 @@ impl ModelConfig {
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
             return bad(format!("rms_norm_eps is {}; it must lie in (0, 1)", self.rms_norm_eps));
         }
+        if self.blocks.sliding_window == Some(0) {
+            return bad("the model's sliding window is 0 tokens; it must hold one at least".into());
+        }
         if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
             return bad(format!("rope_theta is {}; it must be positive and finite", self.rope_theta));
         }
         Ok(())
+    }
+
+    /// The family's name, for people.
+    pub fn family(&self) -> &str {
+        let known = Family::by_gguf(&self.architecture).or(Family::by_class(None, Some(&self.architecture)));
+        known.map_or(&self.architecture, |family| family.name)
     }
 
     /// Query heads that share one key/value head.
@@ -252,4 +266,6 @@ pub struct GgufVocabulary {
     pub unknown_token_id: Option<u32>,
     /// Whether a space is put before the text; `None` = the kind's default.
     pub add_space_prefix: Option<bool>,
+    /// Whether special tokens of a SentencePiece vocabulary take the white space behind them.
+    pub special_rstrip: bool,
 }

@@ -1,4 +1,4 @@
-//! Secateur: LLaMA models on any GPU through WebGPU, pruned by what each input needs.
+//! Secateur: LLaMA models and their relatives on any GPU through WebGPU, pruned by what each input needs.
 //!
 //! # The map
 //!

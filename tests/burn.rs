@@ -97,6 +97,14 @@ fn what_cannot_run_is_refused_with_the_reason() {
     assert_eq!(burn.prefill(&[1, 2]).unwrap().len(), spec.vocab, "it still runs after a refusal");
 }
 
+/// Its own forward pass is LLaMA's alone.
+#[test]
+fn relatives_are_refused_by_name() {
+    let files = files(&TinySpec::of("qwen2", TinySpec::default()).gguf());
+    let error = BurnLlama::load(&files, &gpu()).err().expect("a refusal");
+    assert!(matches!(&error, Error::Unsupported { name, .. } if name == "Qwen2"), "{error}");
+}
+
 #[test]
 fn a_damaged_weight_is_named() {
     let mut file = TinySpec::default().gguf();

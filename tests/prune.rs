@@ -12,6 +12,8 @@ mod chat;
 mod costs;
 #[path = "prune/given.rs"]
 mod given;
+#[path = "prune/relatives.rs"]
+mod relatives;
 #[path = "prune/statics.rs"]
 mod statics;
 #[path = "prune/units.rs"]
@@ -39,9 +41,15 @@ const CLOSE: f64 = 1e-5;
 /// Samples and tokens of the calibrations.
 const CALIBRATED: (usize, usize) = (6, 40);
 
+/// Shapes from this one on are those of LLaMA's relatives.
+const RELATIVES: usize = 100;
+
 /// Models of the sweeps: grouped, multi-head with odd channels, one kv head; random by seed.
 fn model(shape: usize, seed: u64) -> TinySpec {
     let base = TinySpec { layers: 4, seed, ..TinySpec::default() };
+    if let Some(relative) = shape.checked_sub(RELATIVES) {
+        return relatives::model(relative, base);
+    }
     match shape % 3 {
         0 => TinySpec { heads: 8, kv_heads: 4, head_dim: 16, channels: 192, ..base },
         1 => TinySpec { heads: 6, kv_heads: 6, head_dim: 32, channels: 172, layers: 5, ..base },

@@ -106,6 +106,21 @@ fn scores_join_as_sentencepiece_does() {
     assert_eq!(t.decode(&[266, 264], false).unwrap(), " abc");
 }
 
+/// As in Phi-3's files, whose vocabularies do not say it.
+#[test]
+fn special_tokens_may_take_the_white_space_behind_them() {
+    let ids = |special_rstrip: bool, text: &str| {
+        let t = tokenizer(&gguf(GgufVocabulary { special_rstrip, ..piece_vocabulary() }));
+        t.encode(text, Special::Parse).unwrap()
+    };
+    let bare = ids(true, "a</s>b");
+    assert_eq!(bare, ids(false, "a</s>b"));
+    assert_eq!(ids(true, "a</s> \n b"), bare);
+    assert_ne!(ids(false, "a</s> \n b"), bare);
+    assert_ne!(ids(true, "a</s>b c"), ids(true, "a</s>bc"), "behind other text it stays");
+    assert_eq!(ids(true, "<s> \n b"), ids(false, "<s> \n b"), "the token that opens a text takes none");
+}
+
 #[test]
 fn characters_outside_the_vocabulary_are_unknown_or_refused() {
     let mut vocabulary = piece_vocabulary();
@@ -263,6 +278,15 @@ fn templates_render_as_in_transformers() {
         ),
         ("{{ messages[0].content | trim }}|{{ messages[0].content.strip() }}", "Be <b> & \"é\"|Be <b> & \"é\""),
         ("{%- set ns = namespace(n=0) -%}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "3"),
+        // What Qwen's templates are made of.
+        (
+            "{%- set ns = namespace(last=messages|length - 1) %}{%- for m in messages[::-1] %}\
+             {%- set index = (messages|length - 1) - loop.index0 %}{%- if m.role == 'user' and m.content is string \
+             and not(m.content.startswith('<t>') and m.content.endswith('</t>')) %}{%- set ns.last = index %}\
+             {%- endif %}{%- endfor %}{{ ns.last }}",
+            "1",
+        ),
+        ("{%- if tools %}T{%- endif %}{{ messages[2].content.split('</t>')[0].rstrip('\n').lstrip('x') }}", "a"),
         ("{{ strftime_now('%Y') | length }}{% if add_generation_prompt %}G{% endif %}", "4G"),
     ];
     for (template, expected) in cases {

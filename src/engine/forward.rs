@@ -1,5 +1,5 @@
-//! The forward pass of a LLaMA: one list of kernel calls, read from top to bottom. Methods plug in through the
-//! [`Selector`] and change nothing here.
+//! The forward pass of a LLaMA or one of its relatives: one list of kernel calls, read from top to bottom. Methods plug in
+//! through the [`Selector`] and change nothing here.
 
 use super::workspace::Workspace;
 use crate::error::Result;
@@ -42,7 +42,7 @@ pub(super) fn forward(
     selector: &mut dyn Selector,
 ) -> Result<()> {
     let config = &model.config;
-    let Pass { samples, length, places, turns, .. } = *pass;
+    let Pass { samples, length, places, .. } = *pass;
     let tokens = samples * length;
     let shape = (tokens, config.hidden_size, config.rms_norm_eps);
     let (x, added) = (&work.residual, &work.added);
@@ -63,7 +63,7 @@ pub(super) fn forward(
             samples,
             length,
             cache,
-            turns,
+            turns: weights.turns(pass.turns),
         };
 
         let from_mlp = (layer > 0).then_some((added, parts));
@@ -78,9 +78,11 @@ pub(super) fn forward(
         let mixed = work.mixed(layer);
         matmul_rows::record(rec, block.normed, &weights.qkv, listed.map(|(kept, _)| kept), (&work.qkv).into(), tokens)?;
         let in_row = Heads { queries: heads, keys, list };
-        rope_append::record(rec, &work.qkv, in_row, places, turns, cache, (samples, length))?;
+        rope_append::record(rec, &work.qkv, in_row, places, block.turns, cache, (samples, length))?;
         let stride = heads + 2 * keys;
-        let queries = Queries { q: &work.qkv, stride, places, samples, length, heads, model_heads, members };
+        let (window, gathered) = (weights.sliding_window, false);
+        let queries =
+            Queries { q: &work.qkv, stride, places, samples, length, heads, model_heads, members, window, gathered };
         attention::record(rec, queries, cache, mixed)?;
         selector.attended(rec, &block, mixed)?;
         matmul_columns::record(rec, mixed, &weights.o, chosen, Product::Parts(added), tokens)?;

@@ -8,6 +8,7 @@ super::kernel! {
     /// The op.
     attention [Read, Read, Read, Read, Read, Write] {
         length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
+        window: u32, gathered: u32,
     }
 }
 
@@ -43,7 +44,7 @@ fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substit
 
 /// Variants for the head sizes in use.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    let shapes = [(8, 2), (64, 1), (64, 3), (64, 8), (128, 4), (256, 1)];
+    let shapes = [(8, 2), (64, 1), (64, 3), (64, 8), (96, 1), (128, 4), (256, 1)];
     shapes.iter().flat_map(|&(d, group)| [1, 64].map(|length| variant(tier, d, group, length).0)).collect()
 }
 
@@ -77,9 +78,14 @@ pub struct Queries<'a> {
     pub model_heads: usize,
     /// Which of the model's heads `q` holds.
     pub members: Members<'a>,
+    /// Positions that a query sees, its own among them; `None` = all up to its own.
+    pub window: Option<usize>,
+    /// Whether the cache's slots hold the queries' own tokens, at the positions of those; otherwise a slot is a position.
+    pub gathered: bool,
 }
 
-/// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, `[samples][length][heads][head_dim]`. A query sees the slots up to its own.
+/// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, `[samples][length][heads][head_dim]`. A query sees the slots up
+/// to its own, or those of them that its window reaches.
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
@@ -102,6 +108,8 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         mapped,
         out_row: out.first,
         scale: 1.0 / (cache.head_dim as f32).sqrt(),
+        window: queries.window.map_or(0, |window| window.min(u32::MAX as usize) as u32),
+        gathered: queries.gathered.into(),
     };
     let folds = group.div_ceil(fold(tier, group));
     let grid = [queries.length.div_ceil(at_once) as u32, queries.samples as u32, (cache.kv_heads * folds) as u32];
@@ -110,11 +118,11 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
 }
 
 /// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`, caches `[sample][kv_heads][capacity][head_dim]`;
-/// `heads` are the model's heads in `q`, `group` of them to a kv head.
+/// `heads` are the model's heads in `q`, `group` of them to a kv head; a query sees the slots from `seen.0` to `seen.1`.
 pub fn twin(
     q: &[f32],
     (k, v): (&[f32], &[f32]),
-    slots: &[u32],
+    seen: &[(usize, usize)],
     (heads, group): (&[usize], usize),
     (length, kv_heads, capacity, head_dim): (usize, usize, usize, usize),
 ) -> Vec<f32> {
@@ -122,13 +130,14 @@ pub fn twin(
     for (index, q) in q.chunks_exact(head_dim).enumerate() {
         let (token, head) = (index / heads.len(), heads[index % heads.len()]);
         let base = (token / length * kv_heads + head / group) * capacity * head_dim;
-        let seen = slots[token] as usize + 1;
+        let (first, last) = seen[token];
         let dot = |slot: usize| -> f32 { q.iter().zip(&k[base + slot * head_dim..]).map(|(a, b)| a * b).sum() };
-        let scores: Vec<f32> = (0..seen).map(|slot| dot(slot) / (head_dim as f32).sqrt()).collect();
+        let scores: Vec<f32> = (first..=last).map(|slot| dot(slot) / (head_dim as f32).sqrt()).collect();
         let top = scores.iter().copied().fold(f32::MIN, f32::max);
         let total: f32 = scores.iter().map(|score| (score - top).exp()).sum();
         let mix = |i: usize| -> f32 {
-            scores.iter().enumerate().map(|(s, score)| (score - top).exp() * v[base + s * head_dim + i]).sum()
+            let value = |s: usize| v[base + (first + s) * head_dim + i];
+            scores.iter().enumerate().map(|(s, score)| (score - top).exp() * value(s)).sum()
         };
         out.extend((0..head_dim).map(|i| mix(i) / total));
     }

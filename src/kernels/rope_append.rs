@@ -1,17 +1,27 @@
-//! Rotary position embedding of queries, in place, and keys (turned as well) and values into the cache.
+//! Rotary position embedding of queries, in place, and keys (turned as well) and values into the cache. What a family does
+//! to heads before that happens on the way: a bias of q, k and v, or an RMS norm of every head of q and k.
 
-use super::{Cache, lanes, lanes_variant};
+use super::{Cache, lanes};
 use crate::error::Result;
-use crate::gpu::{Buffer, Recorder};
+use crate::gpu::{Buffer, Kernel, Recorder, ShaderSource, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    rope_append [Write, Read, Read, Read, Write, Write] {
+    rope_append [Write, Read, Read, Read, Write, Write, Read] {
         queries: u32, keys: u32, half: u32, adjacent: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32,
+        no_rope: u32, eps: f32,
     }
 }
 
-/// How a model turns the elements of a head.
+/// The op where heads are normed, which takes a workgroup for each: the same parameters; the last binding has the norms'
+/// scales.
+pub static NORMED: Kernel = Kernel {
+    source: ShaderSource { name: "rope_append_normed", text: include_str!("../../shaders/rope_append_normed.wgsl") },
+    bindings: KERNEL.bindings,
+    params: KERNEL.params,
+};
+
+/// How a model turns the elements of a head, and what a layer does to q, k and v before.
 #[derive(Clone, Copy)]
 pub struct Turns<'a> {
     /// `[position][head_dim / 2]` cosine and sine.
@@ -20,6 +30,23 @@ pub struct Turns<'a> {
     pub head_dim: usize,
     /// Whether elements `2i` and `2i + 1` pair, or `i` and `i + head_dim / 2`.
     pub adjacent: bool,
+    /// What is added to q, k and v, of all heads of the model: `[(A + 2K) * head_dim]`. Not together with `norms`.
+    pub bias: Option<&'a Buffer>,
+    /// Scales of the RMS norm of a query head, then of a key head: `[2 * head_dim]`.
+    pub norms: Option<&'a Buffer>,
+    /// Added to the mean square inside that norm.
+    pub eps: f32,
+    /// Whether the layer is without rope: then q and k are not turned.
+    pub no_rope: bool,
+}
+
+fn variant(tier: Tier, biased: bool) -> Substitution {
+    Substitution::numbers(&[("LANES", lanes(tier)), ("BIASED", biased.into())])
+}
+
+/// Every variant that can be compiled.
+pub fn variants(tier: Tier) -> Vec<Substitution> {
+    vec![variant(tier, false), variant(tier, true)]
 }
 
 /// Cosine and sine of every angle `position * frequency`, positions first.
@@ -38,7 +65,7 @@ pub struct Heads<'a> {
     pub queries: usize,
     /// Kv heads: keys of all of them behind the queries, then values. 0 = none.
     pub keys: usize,
-    /// Names of the row's heads, and the query heads of the whole model: see [`super::qkv_list`]. `None` = all kv heads in order.
+    /// Names of the row's heads, and the query heads of the whole model: see [`super::qkv_list`]. `None` = all heads in order.
     pub list: Option<(&'a Buffer, usize)>,
 }
 
@@ -66,12 +93,24 @@ pub fn record(
         kv_heads: cache.kv_heads as u32,
         capacity: cache.capacity as u32,
         model_heads: heads.list.map_or(0, |(_, model_heads)| model_heads as u32),
+        no_rope: turns.no_rope.into(),
+        eps: turns.eps,
     };
     let tier = rec.gpu().tier();
-    let grid = [((params.queries + params.keys) * half).div_ceil(lanes(tier)), (samples * length) as u32, 1];
+    let (members, tokens) = (params.queries + params.keys, (samples * length) as u32);
     let list = heads.list.map_or(places, |(list, _)| list);
-    let buffers = [x, places, turns.table, list, cache.k, cache.v];
-    rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &buffers, grid)
+    let buffers = |last| [x, places, turns.table, list, cache.k, cache.v, last];
+    match (turns.norms, turns.bias) {
+        (Some(_), Some(_)) => Err(crate::Error::Internal("heads with biases and norms at once".into())),
+        (Some(norms), None) => {
+            rec.dispatch(&NORMED, &super::lanes_variant(tier), &params, &buffers(norms), [members, tokens, 1])
+        }
+        (None, bias) => {
+            let grid = [(members * half).div_ceil(lanes(tier)), tokens, 1];
+            let last = bias.unwrap_or(turns.table);
+            rec.dispatch(&KERNEL, &variant(tier, bias.is_some()), &params, &buffers(last), grid)
+        }
+    }
 }
 
 /// The naive CPU twin of the turning, in place: `x [tokens][heads][head_dim]`, `turns` as [`table`] makes it.
@@ -83,6 +122,23 @@ pub fn turn_twin(x: &mut [f32], positions: &[u32], turns: &[[f32; 2]], heads: us
             let [cos, sin] = turns[positions[row / heads] as usize * half + i];
             (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
         }
+    }
+}
+
+/// The naive CPU twin of the bias, in place: `x [tokens][heads.len()][head_dim]`; `heads` are heads of q, k and v stacked,
+/// of which `bias` has as many as the model.
+pub fn bias_twin(x: &mut [f32], bias: &[f32], heads: &[usize], head_dim: usize) {
+    for (index, row) in x.chunks_exact_mut(head_dim).enumerate() {
+        let bias = bias.chunks_exact(head_dim).nth(heads[index % heads.len()]);
+        row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(x, bias)| *x += bias);
+    }
+}
+
+/// The naive CPU twin of the norm, in place: `x` has rows as long as `scale`.
+pub fn norm_twin(x: &mut [f32], scale: &[f32], eps: f32) {
+    for row in x.chunks_exact_mut(scale.len()) {
+        let (normed, _) = super::rms_norm::twin(row, scale, eps);
+        row.copy_from_slice(&normed);
     }
 }
 

@@ -11,8 +11,9 @@ use super::tensor::{LayerTensor, TensorEntry, TensorRole, TensorType, TensorView
 use crate::config::{ModelConfig, TextSource};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened model.
@@ -117,27 +118,23 @@ impl ModelFiles {
     fn check(&self) -> Result<()> {
         self.config.validate()?;
         for role in self.roles() {
-            self.entry(role)?;
+            self.place(role)?;
         }
-        match self.tensors.keys().find(|name| !self.is_known(name)) {
+        // Using these by their roles, or leaving them out, gives the model's own result.
+        let known: BTreeSet<String> = self
+            .roles()
+            .chain([TensorRole::Output, TensorRole::RopeFactors])
+            .filter_map(|role| self.name(role))
+            .collect();
+        match self.tensors.keys().find(|&name| !known.contains(name) && !Convention::is_redundant(name)) {
             None => Ok(()),
-            Some(name) => Err(Error::Unsupported {
-                what: "tensor",
-                name: name.clone(),
-                supported: format!(
-                    "the tensors of a dense LLaMA of {} layers without biases",
-                    self.config.num_hidden_layers
-                ),
-            }),
-        }
-    }
-
-    /// Whether leaving out a tensor of this name, or using it by its role, gives the model's own result.
-    fn is_known(&self, name: &str) -> bool {
-        match self.convention().role(name) {
-            Some(TensorRole::Layer(index, _)) => index < self.config.num_hidden_layers,
-            Some(_) => true,
-            None => Convention::is_redundant(name),
+            Some(name) => {
+                let (family, layers) = (self.config.family(), self.config.num_hidden_layers);
+                let biases =
+                    if self.config.blocks.qkv_bias { "with biases of q, k and v alone" } else { "without biases" };
+                let supported = format!("the tensors of a dense {family} of {layers} layers {biases}");
+                Err(Error::Unsupported { what: "tensor", name: name.clone(), supported })
+            }
         }
     }
 
@@ -156,26 +153,49 @@ impl ModelFiles {
     /// [`Error::TensorMissing`] if the files lack it; [`Error::TensorShape`] if its shape is not what the configuration
     /// implies.
     pub fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
-        let (name, entry) = self.entry(role)?;
-        let bytes = self.files.get(entry.file).and_then(|file| file.get(entry.range.clone()));
-        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` lies outside of its file")))?;
-        Ok(TensorView { name, kind: entry.kind, rows: entry.rows(), cols: entry.cols(), bytes })
+        let place = self.place(role)?;
+        let bytes = self.files.get(place.file).and_then(|file| file.get(place.range.clone()));
+        let bytes =
+            bytes.ok_or_else(|| Error::Internal(format!("tensor `{}` lies outside of its file", place.name)))?;
+        Ok(place.view(bytes))
+    }
+
+    /// The name of the tensor that holds `role`.
+    fn name(&self, role: TensorRole) -> Option<String> {
+        self.convention().name(role, self.config.blocks.fused)
     }
 
     /// Its name and its place in the files.
-    fn entry(&self, role: TensorRole) -> Result<(&str, &TensorEntry)> {
+    fn place(&self, role: TensorRole) -> Result<Place<'_>> {
         let name = self
-            .convention()
             .name(role)
             .ok_or_else(|| Error::TensorMissing { name: format!("{role:?}"), path: self.path.clone() })?;
         let (name, entry) =
             self.tensors.get_key_value(&name).ok_or(Error::TensorMissing { name, path: self.path.clone() })?;
         let [rows, cols] = self.expected_shape(role);
-        if (entry.rows(), entry.cols()) != (rows, cols) {
-            let expected = if rows == 1 { vec![cols] } else { vec![rows, cols] };
+        let (before, whole) = self.fused_rows(role).unwrap_or((0, rows));
+        if (entry.rows(), entry.cols()) != (whole, cols) {
+            let expected = if whole == 1 { vec![cols] } else { vec![whole, cols] };
             return Err(Error::TensorShape { name: name.clone(), expected, found: entry.shape.clone() });
         }
-        Ok((name, entry))
+        // The whole tensor is `whole` rows long.
+        let row_bytes = entry.range.len() / whole;
+        let start = entry.range.start + before * row_bytes;
+        Ok(Place { name, kind: entry.kind, rows, cols, file: entry.file, range: start..start + rows * row_bytes })
+    }
+
+    /// Rows before `role` in the tensor that it shares with others, and rows of that tensor; `None` where it has its own.
+    fn fused_rows(&self, role: TensorRole) -> Option<(usize, usize)> {
+        let TensorRole::Layer(layer, tensor) = role else { return None };
+        let together: &[LayerTensor] = match tensor {
+            LayerTensor::Q | LayerTensor::K | LayerTensor::V => &[LayerTensor::Q, LayerTensor::K, LayerTensor::V],
+            LayerTensor::Gate | LayerTensor::Up => &[LayerTensor::Gate, LayerTensor::Up],
+            _ => return None,
+        };
+        let rows = |tensor: &LayerTensor| self.expected_shape(TensorRole::Layer(layer, *tensor))[0];
+        let sum = |rows: &mut dyn Iterator<Item = usize>| rows.fold(0usize, usize::saturating_add);
+        let before = sum(&mut together.iter().take_while(|other| **other != tensor).map(rows));
+        self.config.blocks.fused.then(|| (before, sum(&mut together.iter().map(rows))))
     }
 
     /// Reads the tensors of these roles out of the page's file; those that the files lack are left out.
@@ -186,22 +206,22 @@ impl ModelFiles {
     pub(super) async fn hold(&self, roles: &[TensorRole]) -> Result<Held<'_>> {
         let mut bytes = Vec::new();
         for &role in roles.iter().filter(|&&role| self.has(role)) {
-            let entry = self.entry(role)?.1;
-            bytes.push((role, self.files[entry.file].fetch(entry.range.clone()).await?));
+            let place = self.place(role)?;
+            bytes.push((role, self.files[place.file].fetch(place.range).await?));
         }
         Ok(Held { files: self, bytes })
     }
 
     /// The types of the tensors that the model uses, each with its bytes.
     pub fn types(&self) -> impl Iterator<Item = (TensorType, usize)> {
-        self.roles().filter_map(|role| self.entry(role).ok()).map(|(_, entry)| (entry.kind, entry.range.len()))
+        self.roles().filter_map(|role| self.place(role).ok()).map(|place| (place.kind, place.range.len()))
     }
 
     /// Whether the files have a tensor for `role` that the model uses: a head that is tied to the embedding is none,
     /// even where the file repeats it.
     pub fn has(&self, role: TensorRole) -> bool {
         let unused = role == TensorRole::Output && self.config.tie_word_embeddings;
-        !unused && self.convention().name(role).is_some_and(|name| self.tensors.contains_key(&name))
+        !unused && self.name(role).is_some_and(|name| self.tensors.contains_key(&name))
     }
 
     /// Every tensor that the model uses, in the order of the forward pass.
@@ -251,7 +271,9 @@ impl ModelFiles {
     /// The roles that this model's configuration needs, in the order of the forward pass.
     fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
         let layers = (0..self.config.num_hidden_layers)
-            .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| TensorRole::Layer(layer, tensor)));
+            .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| (layer, tensor)))
+            .filter(|(_, tensor)| tensor.is_in(&self.config.blocks))
+            .map(|(layer, tensor)| TensorRole::Layer(layer, tensor));
         std::iter::once(TensorRole::TokenEmbedding)
             .chain(self.has(TensorRole::RopeFactors).then_some(TensorRole::RopeFactors))
             .chain(layers)
@@ -276,11 +298,32 @@ impl ModelFiles {
                 LayerTensor::AttentionNorm | LayerTensor::MlpNorm => [1, hidden],
                 LayerTensor::Q => [query, hidden],
                 LayerTensor::K | LayerTensor::V => [key, hidden],
+                LayerTensor::QBias => [1, query],
+                LayerTensor::KBias | LayerTensor::VBias => [1, key],
+                LayerTensor::QNorm | LayerTensor::KNorm => [1, config.head_dim],
                 LayerTensor::O => [hidden, query],
                 LayerTensor::Gate | LayerTensor::Up => [config.intermediate_size, hidden],
                 LayerTensor::Down => [hidden, config.intermediate_size],
             },
         }
+    }
+}
+
+/// Where a tensor lies: a whole one of the files, or rows of one.
+struct Place<'a> {
+    name: &'a str,
+    kind: TensorType,
+    rows: usize,
+    cols: usize,
+    /// Index of the file among the model's weight files.
+    file: usize,
+    /// Bytes within that file.
+    range: Range<usize>,
+}
+
+impl<'a> Place<'a> {
+    fn view(&self, bytes: &'a [u8]) -> TensorView<'a> {
+        TensorView { name: self.name, kind: self.kind, rows: self.rows, cols: self.cols, bytes }
     }
 }
 
@@ -306,10 +349,10 @@ pub(super) struct Held<'f> {
 #[cfg(target_arch = "wasm32")]
 impl Tensors for Held<'_> {
     fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
-        let (name, entry) = self.files.entry(role)?;
+        let place = self.files.place(role)?;
         let bytes = self.bytes.iter().find(|(held, _)| *held == role).map(|(_, bytes)| bytes);
-        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{name}` was not read")))?;
-        Ok(TensorView { name, kind: entry.kind, rows: entry.rows(), cols: entry.cols(), bytes })
+        let bytes = bytes.ok_or_else(|| Error::Internal(format!("tensor `{}` was not read", place.name)))?;
+        Ok(place.view(bytes))
     }
 }
 

@@ -1,6 +1,4 @@
-//! How the two file conventions name the tensors of a LLaMA, in both directions.
-//!
-//! Invariant: a name that stands for a role in a convention is the name that the role has there.
+//! How the two file conventions name the tensors of a model.
 
 use super::tensor::{LayerTensor, TensorRole};
 
@@ -15,8 +13,9 @@ pub(super) enum Convention {
 const REDUNDANT: [&str; 2] = ["rotary_emb.inv_freq", "attn_rot_embd.weight"];
 
 impl Convention {
-    /// The name of `role`; `None` where the convention has no such tensor.
-    pub fn name(self, role: TensorRole) -> Option<String> {
+    /// The name of the tensor that holds `role`, whole or with what is `fused` with it; `None` where the convention has no such
+    /// tensor.
+    pub fn name(self, role: TensorRole, fused: bool) -> Option<String> {
         Some(match (self, role) {
             (Convention::Gguf, TensorRole::TokenEmbedding) => "token_embd.weight".into(),
             (Convention::Gguf, TensorRole::OutputNorm) => "output_norm.weight".into(),
@@ -26,25 +25,13 @@ impl Convention {
             (Convention::HuggingFace, TensorRole::OutputNorm) => "model.norm.weight".into(),
             (Convention::HuggingFace, TensorRole::Output) => "lm_head.weight".into(),
             (Convention::HuggingFace, TensorRole::RopeFactors) => return None,
-            (_, TensorRole::Layer(index, tensor)) => {
-                format!("{}{index}.{}.weight", self.layer_prefix(), self.layer_stem(tensor))
+            (Convention::Gguf, TensorRole::Layer(index, tensor)) => {
+                format!("blk.{index}.{}", self.layer_name(tensor, fused))
+            }
+            (Convention::HuggingFace, TensorRole::Layer(index, tensor)) => {
+                format!("model.layers.{index}.{}", self.layer_name(tensor, fused))
             }
         })
-    }
-
-    /// The role that `name` stands for, whatever the layer's index.
-    pub fn role(self, name: &str) -> Option<TensorRole> {
-        const OUTSIDE: [TensorRole; 4] =
-            [TensorRole::TokenEmbedding, TensorRole::OutputNorm, TensorRole::Output, TensorRole::RopeFactors];
-        if let Some(role) = OUTSIDE.into_iter().find(|&role| self.name(role).as_deref() == Some(name)) {
-            return Some(role);
-        }
-        let (index, rest) = name.strip_prefix(self.layer_prefix())?.split_once('.')?;
-        let stem = rest.strip_suffix(".weight")?;
-        let tensor = LayerTensor::ALL.into_iter().find(|&tensor| self.layer_stem(tensor) == stem)?;
-        // `parse` takes "+1" and "01" too, which are no names.
-        let number: usize = index.parse().ok()?;
-        (number.to_string() == index).then_some(TensorRole::Layer(number, tensor))
     }
 
     /// Whether a tensor of this name may be left unread without changing what the model computes.
@@ -52,24 +39,26 @@ impl Convention {
         REDUNDANT.iter().any(|suffix| name.ends_with(suffix))
     }
 
-    fn layer_prefix(self) -> &'static str {
-        match self {
-            Convention::Gguf => "blk.",
-            Convention::HuggingFace => "model.layers.",
-        }
-    }
-
-    fn layer_stem(self, tensor: LayerTensor) -> &'static str {
+    fn layer_name(self, tensor: LayerTensor, fused: bool) -> &'static str {
         let (gguf, hugging_face) = match tensor {
-            LayerTensor::AttentionNorm => ("attn_norm", "input_layernorm"),
-            LayerTensor::Q => ("attn_q", "self_attn.q_proj"),
-            LayerTensor::K => ("attn_k", "self_attn.k_proj"),
-            LayerTensor::V => ("attn_v", "self_attn.v_proj"),
-            LayerTensor::O => ("attn_output", "self_attn.o_proj"),
-            LayerTensor::MlpNorm => ("ffn_norm", "post_attention_layernorm"),
-            LayerTensor::Gate => ("ffn_gate", "mlp.gate_proj"),
-            LayerTensor::Up => ("ffn_up", "mlp.up_proj"),
-            LayerTensor::Down => ("ffn_down", "mlp.down_proj"),
+            LayerTensor::Q | LayerTensor::K | LayerTensor::V if fused => {
+                ("attn_qkv.weight", "self_attn.qkv_proj.weight")
+            }
+            LayerTensor::Gate | LayerTensor::Up if fused => ("ffn_up.weight", "mlp.gate_up_proj.weight"),
+            LayerTensor::AttentionNorm => ("attn_norm.weight", "input_layernorm.weight"),
+            LayerTensor::Q => ("attn_q.weight", "self_attn.q_proj.weight"),
+            LayerTensor::K => ("attn_k.weight", "self_attn.k_proj.weight"),
+            LayerTensor::V => ("attn_v.weight", "self_attn.v_proj.weight"),
+            LayerTensor::QBias => ("attn_q.bias", "self_attn.q_proj.bias"),
+            LayerTensor::KBias => ("attn_k.bias", "self_attn.k_proj.bias"),
+            LayerTensor::VBias => ("attn_v.bias", "self_attn.v_proj.bias"),
+            LayerTensor::QNorm => ("attn_q_norm.weight", "self_attn.q_norm.weight"),
+            LayerTensor::KNorm => ("attn_k_norm.weight", "self_attn.k_norm.weight"),
+            LayerTensor::O => ("attn_output.weight", "self_attn.o_proj.weight"),
+            LayerTensor::MlpNorm => ("ffn_norm.weight", "post_attention_layernorm.weight"),
+            LayerTensor::Gate => ("ffn_gate.weight", "mlp.gate_proj.weight"),
+            LayerTensor::Up => ("ffn_up.weight", "mlp.up_proj.weight"),
+            LayerTensor::Down => ("ffn_down.weight", "mlp.down_proj.weight"),
         };
         match self {
             Convention::Gguf => gguf,
@@ -81,25 +70,21 @@ impl Convention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn every_name_leads_back_to_its_role() {
+    fn every_role_has_a_name_of_its_own() {
         for convention in [Convention::Gguf, Convention::HuggingFace] {
-            let layer = LayerTensor::ALL.map(|tensor| TensorRole::Layer(17, tensor));
-            let outside =
-                [TensorRole::TokenEmbedding, TensorRole::OutputNorm, TensorRole::Output, TensorRole::RopeFactors];
-            for role in layer.into_iter().chain(outside) {
-                if let Some(name) = convention.name(role) {
-                    assert_eq!(convention.role(&name), Some(role), "{name}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn lookalikes_have_no_role() {
-        for name in ["blk.01.attn_q.weight", "blk.+1.attn_q.weight", "blk.1.attn_q.bias", "blk..attn_q.weight", ""] {
-            assert_eq!(Convention::Gguf.role(name), None, "{name}");
+            let names = |fused: bool| -> BTreeSet<String> {
+                let roles = LayerTensor::ALL.map(|tensor| TensorRole::Layer(17, tensor));
+                let outside =
+                    [TensorRole::TokenEmbedding, TensorRole::OutputNorm, TensorRole::Output, TensorRole::RopeFactors];
+                roles.into_iter().chain(outside).filter_map(|role| convention.name(role, fused)).collect()
+            };
+            let outside = if convention == Convention::Gguf { 4 } else { 3 };
+            assert_eq!(names(false).len(), LayerTensor::ALL.len() + outside);
+            // q, k and v share one name, gate and up another.
+            assert_eq!(names(true).len(), LayerTensor::ALL.len() + outside - 3);
         }
     }
 }

@@ -26,8 +26,8 @@ impl Draw<'_> {
         self.gpu.upload("norm", &vec![1.0f32; len])
     }
 
-    fn layer(&mut self, config: &ModelConfig) -> Result<LayerWeights> {
-        let (hidden, channels) = (config.hidden_size, config.intermediate_size);
+    fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<LayerWeights> {
+        let (hidden, channels, blocks) = (config.hidden_size, config.intermediate_size, &config.blocks);
         let (width, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let o = self.weight("o", Layout::Columns, hidden, width)?;
         let down = self.weight("down", Layout::Columns, hidden, channels)?;
@@ -39,6 +39,10 @@ impl Draw<'_> {
         Ok(LayerWeights {
             attention_norm: self.ones(hidden)?,
             qkv: self.weight("q, k and v", Layout::Rows, width + 2 * kv, hidden)?,
+            qkv_bias: if blocks.qkv_bias { Some(self.gpu.zeros("biases", width + 2 * kv)?) } else { None },
+            qk_norm: if blocks.qk_norm { Some(self.ones(2 * config.head_dim)?) } else { None },
+            has_rope: blocks.has_rope(index),
+            sliding_window: blocks.sliding_window_of(index),
             o,
             o_power,
             mlp_norm: self.ones(hidden)?,
@@ -94,7 +98,7 @@ impl ModelWeights {
         let output_norm = draw.ones(hidden)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            layers.push(draw.layer(config)?);
+            layers.push(draw.layer(config, index)?);
             gpu.wait()?;
             progress((index + 1) as f32 / config.num_hidden_layers as f32)?;
         }

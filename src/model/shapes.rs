@@ -87,6 +87,7 @@ pub fn by_name(name: &str) -> Result<ModelConfig> {
         rope_layout: RopeLayout::Adjacent,
         max_position_embeddings: sizes.context,
         tie_word_embeddings: sizes.tied,
+        blocks: Default::default(),
     })
 }
 

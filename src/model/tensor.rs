@@ -2,6 +2,7 @@
 //!
 //! Invariant: the `bytes` of a [`TensorView`] are exactly `rows * kind.row_bytes(cols)` long.
 
+use crate::config::Blocks;
 use std::fmt;
 
 macro_rules! tensor_types {
@@ -111,6 +112,16 @@ pub enum LayerTensor {
     K,
     /// Value projection, `[K*d, H]`.
     V,
+    /// Bias of the queries, `[A*d]`.
+    QBias,
+    /// Bias of the keys, `[K*d]`.
+    KBias,
+    /// Bias of the values, `[K*d]`.
+    VBias,
+    /// Scale of the norm of a query head, `[d]`.
+    QNorm,
+    /// Scale of the norm of a key head, `[d]`.
+    KNorm,
     /// Output projection of attention, `[H, A*d]`.
     O,
     /// Scale of the norm before the MLP, `[H]`.
@@ -125,17 +136,31 @@ pub enum LayerTensor {
 
 impl LayerTensor {
     /// Every one, in the order of the forward pass.
-    pub const ALL: [LayerTensor; 9] = [
+    pub const ALL: [LayerTensor; 14] = [
         LayerTensor::AttentionNorm,
         LayerTensor::Q,
         LayerTensor::K,
         LayerTensor::V,
+        LayerTensor::QBias,
+        LayerTensor::KBias,
+        LayerTensor::VBias,
+        LayerTensor::QNorm,
+        LayerTensor::KNorm,
         LayerTensor::O,
         LayerTensor::MlpNorm,
         LayerTensor::Gate,
         LayerTensor::Up,
         LayerTensor::Down,
     ];
+
+    /// Whether blocks of this kind have it.
+    pub fn is_in(self, blocks: &Blocks) -> bool {
+        match self {
+            LayerTensor::QBias | LayerTensor::KBias | LayerTensor::VBias => blocks.qkv_bias,
+            LayerTensor::QNorm | LayerTensor::KNorm => blocks.qk_norm,
+            _ => true,
+        }
+    }
 }
 
 /// What a tensor is for, independent of the file's naming.

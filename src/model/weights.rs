@@ -3,7 +3,7 @@
 
 use super::files::Tensors;
 use super::{LayerTensor, ModelFiles, TensorRole, TensorView};
-use crate::config::{ModelConfig, RopeLayout};
+use crate::config::{Blocks, ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
 use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
@@ -18,6 +18,14 @@ pub struct LayerWeights {
     pub attention_norm: Buffer,
     /// `[A*d + 2*K*d, H]`, by rows: q, then k, then v.
     pub qkv: Weight,
+    /// `[A*d + 2*K*d]`: what is added to q, k and v; `None` = nothing.
+    pub qkv_bias: Option<Buffer>,
+    /// `[2*d]`: scales of the norm of a query head, then of a key head; `None` = heads are not normed.
+    pub qk_norm: Option<Buffer>,
+    /// Whether q and k are turned by rope.
+    pub has_rope: bool,
+    /// Tokens that a query sees, its own among them; `None` = all before it.
+    pub sliding_window: Option<usize>,
     /// `[H, A*d]`, by columns.
     pub o: Weight,
     /// `[A*d]`: the constant factor of each column's score.
@@ -35,6 +43,11 @@ pub struct LayerWeights {
 }
 
 impl LayerWeights {
+    /// What happens to its q, k and v before attention, in a model that turns them like `model`.
+    pub fn turns<'a>(&'a self, model: Turns<'a>) -> Turns<'a> {
+        Turns { bias: self.qkv_bias.as_ref(), norms: self.qk_norm.as_ref(), no_rope: !self.has_rope, ..model }
+    }
+
     /// Names of the formats of its matrices.
     pub fn formats(&self) -> Vec<&'static str> {
         let weights = [&self.qkv, &self.o, &self.gate, &self.up, &self.down];
@@ -75,7 +88,7 @@ impl ModelWeights {
         };
         let (ends, layers) = std::thread::scope(|scope| {
             let ends = scope.spawn(ends);
-            let layers = layers(gpu, files, config.num_hidden_layers, progress);
+            let layers = layers(gpu, files, &config, progress);
             (ends.join(), layers)
         });
         let (embedding, output) =
@@ -110,7 +123,7 @@ impl ModelWeights {
         let mut layers = Vec::new();
         for index in 0..config.num_hidden_layers {
             let roles = LayerTensor::ALL.map(|tensor| TensorRole::Layer(index, tensor));
-            layers.push(layer(gpu, &files.hold(&roles).await?, index)?);
+            layers.push(layer(gpu, &files.hold(&roles).await?, &config.blocks, index)?);
             gpu.idle().await?;
             progress((index + 1) as f32 / config.num_hidden_layers as f32)?;
         }
@@ -131,10 +144,12 @@ impl ModelWeights {
         gpu.upload("rope table", &rope_append::table(&self.frequencies, positions))
     }
 
-    /// How rope pairs the elements of a head, with a table that [`ModelWeights::turns`] made.
+    /// How rope pairs the elements of a head, with a table that [`ModelWeights::turns`] made. What a layer does beside that
+    /// adds [`LayerWeights::turns`].
     pub fn rope<'a>(&self, table: &'a Buffer) -> Turns<'a> {
         let adjacent = self.config.rope_layout == RopeLayout::Adjacent;
-        Turns { table, head_dim: self.config.head_dim, adjacent }
+        let eps = self.config.rms_norm_eps;
+        Turns { table, head_dim: self.config.head_dim, adjacent, bias: None, norms: None, eps, no_rope: false }
     }
 }
 
@@ -143,9 +158,10 @@ impl ModelWeights {
 fn layers(
     gpu: &Gpu,
     files: &ModelFiles,
-    count: usize,
+    config: &ModelConfig,
     progress: &mut dyn FnMut(f32) -> Result<()>,
 ) -> Result<Vec<LayerWeights>> {
+    let count = config.num_hidden_layers;
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(count);
     let (sender, made) = std::sync::mpsc::channel();
@@ -156,7 +172,7 @@ fn layers(
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     // The receiver is gone when the upload has ended early.
-                    if index >= count || sender.send((index, layer(gpu, files, index))).is_err() {
+                    if index >= count || sender.send((index, layer(gpu, files, &config.blocks, index))).is_err() {
                         return;
                     }
                 }
@@ -186,7 +202,7 @@ fn layers(
     })
 }
 
-fn layer(gpu: &Gpu, files: &impl Tensors, index: usize) -> Result<LayerWeights> {
+fn layer(gpu: &Gpu, files: &impl Tensors, blocks: &Blocks, index: usize) -> Result<LayerWeights> {
     let role = |tensor| TensorRole::Layer(index, tensor);
     let tensor = |tensor| files.tensor(role(tensor)).and_then(host);
     let columns = |tensor| weight(gpu, files, role(tensor), Layout::Columns);
@@ -197,6 +213,14 @@ fn layer(gpu: &Gpu, files: &impl Tensors, index: usize) -> Result<LayerWeights> 
     column_power::record(&mut rec, &o, Degree::Four, &o_power)?;
     column_power::record(&mut rec, &down, Degree::Four, &down_power)?;
     rec.submit()?;
+    // Vectors behind one another in one buffer.
+    let joined = |name: &str, there: bool, tensors: &[LayerTensor]| -> Result<Option<Buffer>> {
+        if !there {
+            return Ok(None);
+        }
+        let parts = tensors.iter().map(|&tensor| vector(files, role(tensor))).collect::<Result<Vec<Vec<f32>>>>()?;
+        gpu.upload(name, &parts.concat()).map(Some)
+    };
     let (gate, up) = (files.tensor(role(LayerTensor::Gate))?, files.tensor(role(LayerTensor::Up))?);
     let together = shard_rows(gpu, gate, Layout::Rows)?.min(shard_rows(gpu, up, Layout::Rows)?);
     Ok(LayerWeights {
@@ -206,6 +230,10 @@ fn layer(gpu: &Gpu, files: &impl Tensors, index: usize) -> Result<LayerWeights> 
             &[tensor(LayerTensor::Q)?, tensor(LayerTensor::K)?, tensor(LayerTensor::V)?],
             Layout::Rows,
         )?,
+        qkv_bias: joined("biases", blocks.qkv_bias, &[LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias])?,
+        qk_norm: joined("head norms", blocks.qk_norm, &[LayerTensor::QNorm, LayerTensor::KNorm])?,
+        has_rope: blocks.has_rope(index),
+        sliding_window: blocks.sliding_window_of(index),
         o,
         o_power,
         mlp_norm: norm(gpu, files, role(LayerTensor::MlpNorm))?,

@@ -14,7 +14,7 @@ mod device;
 mod layers;
 
 use self::layers::{Layer, Turns, embedding, linear, norm};
-use crate::config::ModelConfig;
+use crate::config::{Blocks, ModelConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{ModelFiles, TensorRole};
@@ -49,10 +49,14 @@ impl BurnLlama {
     /// ends, which cannot be caught; checking the free memory beforehand makes that unlikely.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an adapter that burn cannot name or a tensor type that cannot be decoded,
-    /// [`Error::DeviceLimit`] for a tensor larger than a binding or a model larger than the free memory,
+    /// [`Error::Unsupported`] for blocks that are not LLaMA's, an adapter that burn cannot name or a tensor type that cannot
+    /// be decoded, [`Error::DeviceLimit`] for a tensor larger than a binding or a model larger than the free memory,
     /// [`Error::TensorNotFinite`] for damaged values, [`Error::Device`] when burn or the driver fails.
     pub fn load(files: &ModelFiles, gpu: &Gpu) -> Result<BurnLlama> {
+        if files.config.blocks != Blocks::default() {
+            let (name, supported) = (files.config.family().to_owned(), "models with LLaMA's blocks".into());
+            return Err(Error::Unsupported { what: "family in burn", name, supported });
+        }
         check_sizes(files, gpu)?;
         let device = device::open(gpu.info())?;
         guarded("load the model", || {

@@ -271,6 +271,7 @@ mod tests {
             rope_layout: crate::config::RopeLayout::Adjacent,
             max_position_embeddings: 8192,
             tie_word_embeddings: true,
+            blocks: Default::default(),
         }
     }
 

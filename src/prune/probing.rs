@@ -248,6 +248,8 @@ impl Probing {
             heads,
             model_heads: heads,
             members: Members::All,
+            window: weights.sliding_window,
+            gathered: true,
         };
         attention::record(rec, queries, cache, (&s.ranked).into())
     }

@@ -203,7 +203,8 @@ impl Running {
                     let normed = Rows::from(&window.normed_attention[layer]);
                     // Heads of q are the first of q, k and v stacked.
                     matmul_rows::record(rec, normed, &weights.qkv, Some(dropped), (&self.q).into(), rows)?;
-                    let in_row = Heads { queries: dropped.count, keys: 0, list: None };
+                    let list = Some((dropped.list, self.model.num_attention_heads));
+                    let (in_row, turns) = (Heads { queries: dropped.count, keys: 0, list }, weights.turns(turns));
                     rope_append::record(rec, &self.q, in_row, &window.places, turns, caches[layer], (1, rows))?;
                     let queries = Queries {
                         q: &self.q,
@@ -214,6 +215,8 @@ impl Running {
                         heads: dropped.count,
                         model_heads: self.model.num_attention_heads,
                         members: Members::Dropped(mask.place_of()),
+                        window: weights.sliding_window,
+                        gathered: false,
                     };
                     attention::record(rec, queries, caches[layer], (&self.mixed).into())?;
                     add(rec, (&self.mixed, value), Some(dropped), sums, weights.o.cols, (rows, weight))?;

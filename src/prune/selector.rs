@@ -31,7 +31,7 @@ pub struct Block<'a> {
     pub length: usize,
     /// The layer's keys and values.
     pub cache: Cache<'a>,
-    /// The rotary embedding.
+    /// The rotary embedding, and what the layer does to heads before.
     pub turns: Turns<'a>,
 }
 

@@ -12,6 +12,9 @@ use crate::config::GgufVocabulary;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
+/// Tokens that leave the white space behind them alone, even where a family's others take it, as in llama.cpp.
+const NEVER_STRIPPING: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /// The kinds of tokens in `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -54,7 +57,9 @@ pub(super) fn read(vocabulary: &GgufVocabulary, structural: &[u32]) -> Result<Pa
         Kind::UserDefined => Some(AddedToken::new(id, token, false)),
         _ => None,
     });
-    let added: Vec<AddedToken> = added.collect();
+    let strips = vocabulary.special_rstrip && vocabulary.model == "llama";
+    let rstrip = |token: &AddedToken| strips && !NEVER_STRIPPING.contains(&token.content.as_str());
+    let added: Vec<AddedToken> = added.map(|token| AddedToken { rstrip: rstrip(&token), ..token }).collect();
     match vocabulary.model.as_str() {
         "gpt2" => byte_level(vocabulary, &kinds, ids, added),
         "llama" => sentence_piece(vocabulary, &kinds, ids, added),

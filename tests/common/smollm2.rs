@@ -20,5 +20,6 @@ pub fn config() -> ModelConfig {
         rope_layout: RopeLayout::Adjacent,
         max_position_embeddings: 8192,
         tie_word_embeddings: true,
+        blocks: Default::default(),
     }
 }

@@ -1,10 +1,11 @@
-//! Tiny LLaMA models with random weights, written as GGUF and as a Hugging Face folder from the same numbers.
+//! Tiny models with random weights, of LLaMA and its relatives, written as GGUF and as a Hugging Face folder from the same
+//! numbers.
 //!
 //! Both files hold the same values exactly: they are rounded through `kind` once, before either is written.
 
 use super::gguf_writer::{GgufWriter, Meta, RawTensor};
 use super::{quantise, tiny_vocabulary};
-use secateur::config::{ModelConfig, RopeLayout, RopeScaling};
+use secateur::config::{Blocks, Family, ModelConfig, RopeLayout, RopeScaling};
 use secateur::model::{LayerTensor, TensorRole, TensorType};
 use serde_json::{Value, json};
 use std::fs;
@@ -26,6 +27,10 @@ pub struct TinySpec {
     /// values as F32.
     pub kind: TensorType,
     pub rope_scaling: Option<RopeScaling>,
+    /// `general.architecture` of the GGUF file.
+    pub architecture: &'static str,
+    /// What the family's blocks have; [`TinySpec::of`] fills it in.
+    pub blocks: Blocks,
     pub seed: u64,
     /// Whether the folder's weights are cut into two files.
     pub sharded: bool,
@@ -44,6 +49,8 @@ impl Default for TinySpec {
             tied: true,
             kind: TensorType::F32,
             rope_scaling: None,
+            architecture: "llama",
+            blocks: Blocks::default(),
             seed: 1,
             sharded: false,
         }
@@ -81,9 +88,17 @@ pub struct TinyTensor {
     pub values: Vec<f32>,
     /// The values before they were rounded: rounding twice is not always rounding once.
     drawn: Vec<f32>,
+    /// Whether it is stored with those behind it that go together with it.
+    pub fused: bool,
 }
 
 impl TinySpec {
+    /// A model with the blocks of a family.
+    pub fn of(architecture: &'static str, base: TinySpec) -> TinySpec {
+        let family = Family::by_gguf(architecture).expect("a family");
+        TinySpec { architecture, blocks: family.blocks(base.layers), ..base }
+    }
+
     /// The same with every width a multiple of what blocks of `kind` need.
     pub fn filled(self) -> TinySpec {
         let block = self.kind.block_elements();
@@ -96,7 +111,7 @@ impl TinySpec {
     /// GGUF file (`Adjacent`); LLaMA-3's scaling is `Factors` there.
     pub fn config(&self, rope_layout: RopeLayout) -> ModelConfig {
         let mut config = ModelConfig {
-            architecture: "llama".into(),
+            architecture: self.architecture.into(),
             name: Some("tiny".into()),
             hidden_size: self.hidden,
             intermediate_size: self.channels,
@@ -111,6 +126,7 @@ impl TinySpec {
             rope_layout,
             max_position_embeddings: POSITIONS,
             tie_word_embeddings: self.tied,
+            blocks: self.blocks.clone(),
         };
         if rope_layout == RopeLayout::Adjacent
             && let Some(RopeScaling::Llama3 { .. }) = config.rope_scaling
@@ -130,24 +146,29 @@ impl TinySpec {
         let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let mut tensors = Vec::new();
         let mut add = |role: TensorRole, rows: usize, cols: usize| {
-            let norm = rows == 1;
+            use LayerTensor::{KBias, QBias, VBias};
+            let bias = matches!(role, TensorRole::Layer(_, QBias | KBias | VBias));
             let drawn: Vec<f32> = (0..rows * cols)
-                .map(|_| match norm {
-                    true => 1.0 + 0.1 * random.symmetric(),
-                    false => random.symmetric() * (3.0 / cols as f32).sqrt(),
+                .map(|_| match (bias, rows) {
+                    (true, _) => 0.5 * random.symmetric(),
+                    (false, 1) => 1.0 + 0.1 * random.symmetric(),
+                    (false, _) => random.symmetric() * (3.0 / cols as f32).sqrt(),
                 })
                 .collect();
-            let kind = if norm { self.norm_kind() } else { self.kind };
+            let kind = if rows == 1 { self.norm_kind() } else { self.kind };
             let values = quantise::decode(kind, &quantise::encode(kind, &drawn));
-            tensors.push(TinyTensor { role, rows, cols, values, drawn });
+            tensors.push(TinyTensor { role, rows, cols, values, drawn, fused: false });
         };
         add(TensorRole::TokenEmbedding, self.vocab, self.hidden);
         for layer in 0..self.layers {
-            for tensor in LayerTensor::ALL {
+            for tensor in LayerTensor::ALL.into_iter().filter(|tensor| tensor.is_in(&self.blocks)) {
                 let (rows, cols) = match tensor {
                     LayerTensor::AttentionNorm | LayerTensor::MlpNorm => (1, self.hidden),
                     LayerTensor::Q => (query, self.hidden),
                     LayerTensor::K | LayerTensor::V => (key, self.hidden),
+                    LayerTensor::QBias => (1, query),
+                    LayerTensor::KBias | LayerTensor::VBias => (1, key),
+                    LayerTensor::QNorm | LayerTensor::KNorm => (1, self.head_dim),
                     LayerTensor::O => (self.hidden, query),
                     LayerTensor::Gate | LayerTensor::Up => (self.channels, self.hidden),
                     LayerTensor::Down => (self.hidden, self.channels),
@@ -162,6 +183,24 @@ impl TinySpec {
         tensors
     }
 
+    /// The weights as the files hold them: one behind the other in one tensor where the family has them so.
+    fn stored(&self) -> Vec<TinyTensor> {
+        let mut stored: Vec<TinyTensor> = Vec::new();
+        for tensor in self.tensors() {
+            use LayerTensor::{Gate, K, Q, Up, V};
+            match (tensor.role, stored.last_mut()) {
+                (TensorRole::Layer(_, K | V | Up), Some(first)) if self.blocks.fused => {
+                    first.rows += tensor.rows;
+                    first.values.extend(tensor.values);
+                    first.drawn.extend(tensor.drawn);
+                }
+                (TensorRole::Layer(_, Q | Gate), _) => stored.push(TinyTensor { fused: self.blocks.fused, ..tensor }),
+                _ => stored.push(tensor),
+            }
+        }
+        stored
+    }
+
     fn norm_kind(&self) -> TensorType {
         match self.kind {
             TensorType::F16 | TensorType::BF16 => self.kind,
@@ -172,21 +211,23 @@ impl TinySpec {
     /// The GGUF file as plain data, to be bent or written.
     pub fn gguf(&self) -> GgufWriter {
         let mut file = GgufWriter::default();
+        let layout = Family::by_gguf(self.architecture).expect("a family").gguf_layout;
+        let own = |name: &str| format!("{}.{name}", self.architecture);
         let number = |value: usize| Meta::U32(value as u32);
-        file.set("general.architecture", Meta::Text("llama".into()))
+        file.set("general.architecture", Meta::Text(self.architecture.into()))
             .set("general.name", Meta::Text("tiny".into()))
-            .set("llama.block_count", number(self.layers))
-            .set("llama.context_length", number(POSITIONS))
-            .set("llama.embedding_length", number(self.hidden))
-            .set("llama.feed_forward_length", number(self.channels))
-            .set("llama.attention.head_count", number(self.heads))
-            .set("llama.attention.head_count_kv", number(self.kv_heads))
-            .set("llama.attention.key_length", number(self.head_dim))
-            .set("llama.attention.value_length", number(self.head_dim))
-            .set("llama.attention.layer_norm_rms_epsilon", Meta::F32(RMS_NORM_EPS))
-            .set("llama.rope.freq_base", Meta::F32(ROPE_THETA))
-            .set("llama.rope.dimension_count", number(self.head_dim))
-            .set("llama.vocab_size", number(self.vocab))
+            .set(&own("block_count"), number(self.layers))
+            .set(&own("context_length"), number(POSITIONS))
+            .set(&own("embedding_length"), number(self.hidden))
+            .set(&own("feed_forward_length"), number(self.channels))
+            .set(&own("attention.head_count"), number(self.heads))
+            .set(&own("attention.head_count_kv"), number(self.kv_heads))
+            .set(&own("attention.key_length"), number(self.head_dim))
+            .set(&own("attention.value_length"), number(self.head_dim))
+            .set(&own("attention.layer_norm_rms_epsilon"), Meta::F32(RMS_NORM_EPS))
+            .set(&own("rope.freq_base"), Meta::F32(ROPE_THETA))
+            .set(&own("rope.dimension_count"), number(self.head_dim))
+            .set(&own("vocab_size"), number(self.vocab))
             .set("tokenizer.ggml.model", Meta::Text("gpt2".into()))
             .set("tokenizer.ggml.pre", Meta::Text("gpt-2".into()))
             .set("tokenizer.ggml.tokens", Meta::Texts(tiny_vocabulary::tokens(self.vocab)))
@@ -196,24 +237,29 @@ impl TinySpec {
             .set("tokenizer.ggml.eos_token_id", Meta::U32(tiny_vocabulary::END_OF_TEXT))
             .set("tokenizer.ggml.add_bos_token", Meta::Bool(false))
             .set("tokenizer.chat_template", Meta::Text(tiny_vocabulary::CHAT_TEMPLATE.into()));
-        for tensor in self.tensors() {
+        if let Some(window) = self.blocks.sliding_window {
+            file.set(&own("attention.sliding_window"), number(window));
+        }
+        for tensor in self.stored() {
             // llama.cpp's converter keeps norms in F32, whatever the type of the matrices.
             let kind = if tensor.rows == 1 { TensorType::F32 } else { self.kind };
             let values = match tensor.role {
-                TensorRole::Layer(_, LayerTensor::Q | LayerTensor::K) => self.to_adjacent(&tensor),
-                _ if tensor.rows == 1 => tensor.values,
-                _ => tensor.drawn,
+                TensorRole::Layer(_, LayerTensor::Q | LayerTensor::K) if layout == RopeLayout::Adjacent => {
+                    self.to_adjacent(&tensor)
+                }
+                _ if tensor.rows == 1 => tensor.values.clone(),
+                _ => tensor.drawn.clone(),
             };
             let ne = match tensor.rows {
                 1 => vec![tensor.cols as u64],
                 rows => vec![tensor.cols as u64, rows as u64],
             };
-            file.tensors.push(raw(&gguf_name(tensor.role), kind, ne, &values));
+            file.tensors.push(raw(&tensor.gguf_name(), kind, ne, &values));
         }
         match self.config(RopeLayout::Adjacent).rope_scaling {
             Some(RopeScaling::Linear { factor }) => {
-                file.set("llama.rope.scaling.type", Meta::Text("linear".into()));
-                file.set("llama.rope.scaling.factor", Meta::F32(factor));
+                file.set(&own("rope.scaling.type"), Meta::Text("linear".into()));
+                file.set(&own("rope.scaling.factor"), Meta::F32(factor));
             }
             Some(RopeScaling::Factors(factors)) => {
                 let ne = vec![factors.len() as u64];
@@ -270,11 +316,16 @@ pub fn write_gguf(path: &Path, spec: &TinySpec) {
     fs::write(path, spec.gguf().to_bytes()).expect("write a GGUF file");
 }
 
-/// Writes the model as a Hugging Face folder, which is created.
+/// Writes a LLaMA as a Hugging Face folder, which is created.
 pub fn write_hf_folder(dir: &Path, spec: &TinySpec) {
+    write_hf_folder_with(dir, spec, &spec.hf_config());
+}
+
+/// Writes the model as a Hugging Face folder with this `config.json`.
+pub fn write_hf_folder_with(dir: &Path, spec: &TinySpec, config: &Value) {
     fs::create_dir_all(dir).expect("create a folder");
     let write_json = |name: &str, value: &Value| fs::write(dir.join(name), value.to_string()).expect("write JSON");
-    write_json("config.json", &spec.hf_config());
+    write_json("config.json", config);
     write_json("tokenizer.json", &tiny_vocabulary::tokenizer_json(spec.vocab));
     write_json(
         "tokenizer_config.json",
@@ -282,7 +333,7 @@ pub fn write_hf_folder(dir: &Path, spec: &TinySpec) {
                 "eos_token": "<|endoftext|>", "add_bos_token": false}),
     );
     write_json("generation_config.json", &json!({"eos_token_id": [tiny_vocabulary::END_OF_TEXT]}));
-    let tensors = spec.tensors();
+    let tensors = spec.stored();
     let kind = spec.norm_kind();
     if !spec.sharded {
         write_safetensors(&dir.join("model.safetensors"), kind, &tensors);
@@ -293,7 +344,7 @@ pub fn write_hf_folder(dir: &Path, spec: &TinySpec) {
     for (number, part) in [first, second].into_iter().enumerate() {
         let name = format!("model-{:05}-of-00002.safetensors", number + 1);
         write_safetensors(&dir.join(&name), kind, part);
-        weight_map.extend(part.iter().map(|tensor| (hf_name(tensor.role), json!(name))));
+        weight_map.extend(part.iter().map(|tensor| (tensor.hf_name(), json!(name))));
     }
     write_json("model.safetensors.index.json", &json!({"metadata": {}, "weight_map": weight_map}));
 }
@@ -307,13 +358,33 @@ pub fn write_safetensors(path: &Path, kind: TensorType, tensors: &[TinyTensor]) 
         data.extend(quantise::encode(kind, &tensor.values));
         let shape = if tensor.rows == 1 { vec![tensor.cols] } else { vec![tensor.rows, tensor.cols] };
         let entry = json!({"dtype": kind.name(), "shape": shape, "data_offsets": [start, data.len()]});
-        header.insert(hf_name(tensor.role), entry);
+        header.insert(tensor.hf_name(), entry);
     }
     let header = Value::Object(header).to_string().into_bytes();
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header);
     bytes.extend(data);
     fs::write(path, bytes).expect("write a safetensors file");
+}
+
+impl TinyTensor {
+    /// Its name in GGUF.
+    pub fn gguf_name(&self) -> String {
+        let name = gguf_name(self.role);
+        match self.fused {
+            true => name.replace("attn_q.", "attn_qkv.").replace("ffn_gate.", "ffn_up."),
+            false => name,
+        }
+    }
+
+    /// Its name in a Hugging Face folder.
+    pub fn hf_name(&self) -> String {
+        let name = hf_name(self.role);
+        match self.fused {
+            true => name.replace(".q_proj.", ".qkv_proj.").replace(".gate_proj.", ".gate_up_proj."),
+            false => name,
+        }
+    }
 }
 
 fn raw(name: &str, kind: TensorType, ne: Vec<u64>, values: &[f32]) -> RawTensor {
@@ -334,17 +405,22 @@ pub fn gguf_name(role: TensorRole) -> String {
         TensorRole::RopeFactors => "rope_freqs.weight".into(),
         TensorRole::Layer(layer, tensor) => {
             let stem = match tensor {
-                LayerTensor::AttentionNorm => "attn_norm",
-                LayerTensor::Q => "attn_q",
-                LayerTensor::K => "attn_k",
-                LayerTensor::V => "attn_v",
-                LayerTensor::O => "attn_output",
-                LayerTensor::MlpNorm => "ffn_norm",
-                LayerTensor::Gate => "ffn_gate",
-                LayerTensor::Up => "ffn_up",
-                LayerTensor::Down => "ffn_down",
+                LayerTensor::AttentionNorm => "attn_norm.weight",
+                LayerTensor::Q => "attn_q.weight",
+                LayerTensor::K => "attn_k.weight",
+                LayerTensor::V => "attn_v.weight",
+                LayerTensor::QBias => "attn_q.bias",
+                LayerTensor::KBias => "attn_k.bias",
+                LayerTensor::VBias => "attn_v.bias",
+                LayerTensor::QNorm => "attn_q_norm.weight",
+                LayerTensor::KNorm => "attn_k_norm.weight",
+                LayerTensor::O => "attn_output.weight",
+                LayerTensor::MlpNorm => "ffn_norm.weight",
+                LayerTensor::Gate => "ffn_gate.weight",
+                LayerTensor::Up => "ffn_up.weight",
+                LayerTensor::Down => "ffn_down.weight",
             };
-            format!("blk.{layer}.{stem}.weight")
+            format!("blk.{layer}.{stem}")
         }
     }
 }
@@ -358,17 +434,22 @@ pub fn hf_name(role: TensorRole) -> String {
         TensorRole::RopeFactors => panic!("a Hugging Face folder has no rope factors"),
         TensorRole::Layer(layer, tensor) => {
             let stem = match tensor {
-                LayerTensor::AttentionNorm => "input_layernorm",
-                LayerTensor::Q => "self_attn.q_proj",
-                LayerTensor::K => "self_attn.k_proj",
-                LayerTensor::V => "self_attn.v_proj",
-                LayerTensor::O => "self_attn.o_proj",
-                LayerTensor::MlpNorm => "post_attention_layernorm",
-                LayerTensor::Gate => "mlp.gate_proj",
-                LayerTensor::Up => "mlp.up_proj",
-                LayerTensor::Down => "mlp.down_proj",
+                LayerTensor::AttentionNorm => "input_layernorm.weight",
+                LayerTensor::Q => "self_attn.q_proj.weight",
+                LayerTensor::K => "self_attn.k_proj.weight",
+                LayerTensor::V => "self_attn.v_proj.weight",
+                LayerTensor::QBias => "self_attn.q_proj.bias",
+                LayerTensor::KBias => "self_attn.k_proj.bias",
+                LayerTensor::VBias => "self_attn.v_proj.bias",
+                LayerTensor::QNorm => "self_attn.q_norm.weight",
+                LayerTensor::KNorm => "self_attn.k_norm.weight",
+                LayerTensor::O => "self_attn.o_proj.weight",
+                LayerTensor::MlpNorm => "post_attention_layernorm.weight",
+                LayerTensor::Gate => "mlp.gate_proj.weight",
+                LayerTensor::Up => "mlp.up_proj.weight",
+                LayerTensor::Down => "mlp.down_proj.weight",
             };
-            format!("model.layers.{layer}.{stem}.weight")
+            format!("model.layers.{layer}.{stem}")
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sweeps of the ops around the cache of keys and values.
 
-use super::harness::{Device, EPS, Element, QUOTIENT, Random, TINY, exact, exp_error, summing, widen};
+use super::harness::{Device, EPS, Element, QUOTIENT, ROOT, Random, TINY, exact, exp_error, summing, widen};
 use secateur::gpu::Buffer;
 use secateur::kernels::attention::{Members, Queries};
 use secateur::kernels::rope_append::{Heads, Turns};
@@ -10,7 +10,7 @@ const HEAD_DIMS: [usize; 3] = [8, 64, 128];
 const GROUPS: [usize; 5] = [1, 2, 3, 4, 9];
 
 /// Groups by head size: pipelines of attention take seconds to compile on software adapters, the wide ones most.
-const ATTENTION: [(usize, &[usize]); 3] = [(8, &GROUPS), (64, &[1, 3, 9]), (128, &[1, 4])];
+const ATTENTION: [(usize, &[usize]); 4] = [(8, &GROUPS), (64, &[1, 3, 9]), (96, &[1]), (128, &[1, 4])];
 
 /// Which of the model's heads are attended with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +36,9 @@ struct Attention {
     out_row: usize,
     /// Scores reach about this.
     reach: f32,
+    window: Option<usize>,
+    /// Whether the slots hold the queries' own tokens.
+    gathered: bool,
 }
 
 fn attention_cases(device: &Device) -> Vec<Attention> {
@@ -46,7 +49,10 @@ fn attention_cases(device: &Device) -> Vec<Attention> {
         [(&[1, 2, 4], 40), (&[1], 1000), (&[3, 4], 0), (&[5, 7, 31], 40), (&[33, 65], 9)];
     let pairs = ATTENTION.iter().flat_map(|&(head_dim, groups)| groups.iter().map(move |&group| (head_dim, group)));
     for ((head_dim, group), (lengths, past)) in pairs.flat_map(|pair| shapes.map(|shape| (pair, shape))) {
+        let gathered = random.below(4) == 0;
         let (length, past, kv_heads) = (random.pick(lengths), random.below(past + 1), 1 + random.below(3));
+        let past = if gathered { 0 } else { past };
+        let reaches = [None, None, Some(1), Some(2 + random.below(past + length)), Some(1 << 30)];
         let model_heads = kv_heads * group;
         let which = random.pick(&[Which::All, Which::Kept, Which::Dropped]);
         let chosen = random.some(model_heads).iter().map(|&head| head as usize).collect();
@@ -62,6 +68,8 @@ fn attention_cases(device: &Device) -> Vec<Attention> {
             heads: if which == Which::All { (0..model_heads).collect() } else { chosen },
             out_row: random.below(3),
             reach: random.pick(&[1.0, 10.0, 1000.0, 0.0]),
+            window: random.pick(&reaches),
+            gathered,
         });
     }
     device.thin(cases)
@@ -70,15 +78,16 @@ fn attention_cases(device: &Device) -> Vec<Attention> {
 /// Of every element of the output: how far two computations may be apart. A score is a sum of head_dim products and its
 /// error multiplies its weight, as do the errors of its exp and of the shrinkings since (a running maximum of n scores
 /// rises about ln n times); weights enter the mix and its divisor.
-fn attention_tolerance(case: &Attention, q: &[f32], (k, v): (&[f32], &[f32]), slots: &[u32]) -> Vec<f64> {
+fn attention_tolerance(case: &Attention, q: &[f32], (k, v): (&[f32], &[f32]), reached: &[(usize, usize)]) -> Vec<f64> {
     let (d, heads) = (case.head_dim, &case.heads);
     let root = (d as f64).sqrt();
     let mut tolerance = Vec::with_capacity(q.len());
     for (index, q) in q.chunks_exact(d).enumerate() {
         let (token, head) = (index / heads.len(), heads[index % heads.len()]);
         let first = (token / case.length * case.kv_heads + head / case.group) * case.capacity;
-        let seen = slots[token] as usize + 1;
-        let rows = |cache: &[f32]| cache[first * d..][..seen * d].to_vec();
+        let (lowest, last) = reached[token];
+        let seen = last + 1 - lowest;
+        let rows = |cache: &[f32]| cache[(first + lowest) * d..][..seen * d].to_vec();
         let (keys, values) = (rows(k), rows(v));
         let products = |key: &[f32]| -> Vec<f64> { q.iter().zip(key).map(|(q, k)| f64::from(q * k) / root).collect() };
         let terms: Vec<Vec<f64>> = keys.chunks_exact(d).map(products).collect();
@@ -111,16 +120,36 @@ pub fn attention(device: &Device) {
         let tokens = samples * length;
         let pasts: Vec<u32> = (0..samples).map(|_| random.below(case.past + 1) as u32).collect();
         let slots: Vec<u32> = (0..tokens).map(|t| pasts[t / length] + (t % length) as u32).collect();
-        let places: Vec<[u32; 2]> = slots.iter().map(|&slot| [slot + 7, slot]).collect();
+        // Gathered tokens stand at positions of their own, which ascend.
+        let mut position = 0;
+        let places: Vec<[u32; 2]> = (slots.iter().enumerate())
+            .map(|(t, &slot)| {
+                position = if t % length == 0 { 7 } else { position + 1 + random.below(5) as u32 };
+                [if case.gathered { position } else { slot + 7 }, slot]
+            })
+            .collect();
+        let window = case.window.unwrap_or(usize::MAX);
+        let reached: Vec<(usize, usize)> = (0..tokens)
+            .map(|t| {
+                let [position, slot] = places[t].map(|value| value as usize);
+                let at = |other: usize| places[t - t % length + other][0] as usize;
+                let first = match case.gathered {
+                    true => (0..=slot).find(|&other| position - at(other) < window).unwrap_or(slot),
+                    false => (slot + 1).saturating_sub(window),
+                };
+                (first, slot)
+            })
+            .collect();
         let size = (case.reach / (head_dim as f32).sqrt() * 3.0).sqrt();
         let q = random.values(tokens * case.heads.len() * head_dim, size);
         let behind = random.below(3);
-        // Slots past a sample's last query must not be read.
+        // Slots past a sample's last query must not be read, nor those that the window of its first does not reach.
         let mut cache = |size: f32| {
             let mut cache = random.values(samples * kv_heads * capacity * head_dim, size);
             for (row, rows) in cache.chunks_exact_mut(capacity * head_dim).enumerate() {
                 let used = pasts[row / kv_heads] as usize + length;
                 rows[used * head_dim..].fill(f32::POISON);
+                rows[..reached[row / kv_heads * length].0 * head_dim].fill(f32::POISON);
             }
             cache
         };
@@ -152,6 +181,8 @@ pub fn attention(device: &Device) {
                 Which::Kept => Members::Kept(&place_of),
                 Which::Dropped => Members::Dropped(&place_of),
             },
+            window: case.window,
+            gathered: case.gathered,
         };
         let cache = Cache { k: &k_buffer, v: &v_buffer, kv_heads, capacity, head_dim };
         device.run(case, |recorder| {
@@ -159,8 +190,8 @@ pub fn attention(device: &Device) {
             kernels::attention::record(recorder, queries, cache, out)
         });
         let shape = (length, kv_heads, capacity, head_dim);
-        let expected = kernels::attention::twin(&q, (&k, &v), &slots, (&case.heads, group), shape);
-        let tolerance = attention_tolerance(case, &q, (&k, &v), &slots);
+        let expected = kernels::attention::twin(&q, (&k, &v), &reached, (&case.heads, group), shape);
+        let tolerance = attention_tolerance(case, &q, (&k, &v), &reached);
         device.compare(case, "out", (&out, case.out_row * width), &expected, |i| tolerance[i]);
     }
 }
@@ -179,7 +210,16 @@ fn turning(magnitude: f32) -> f64 {
 }
 
 pub fn rope_append(device: &Device) {
-    let mut random = Random(22);
+    sweep_rope(device, 22, false);
+}
+
+pub fn rope_append_normed(device: &Device) {
+    sweep_rope(device, 23, true);
+}
+
+/// Every way in which heads are turned, of heads that are normed before or not.
+fn sweep_rope(device: &Device, seed: u64, normed: bool) {
+    let mut random = Random(seed);
     let mut cases = Vec::new();
     for head_dim in HEAD_DIMS {
         for (samples, length) in [(1, 1), (1, 33), (3, 7), (2, 31), (1, 257)] {
@@ -187,13 +227,16 @@ pub fn rope_append(device: &Device) {
                 // None of the keys, all of them, or a list of some with entries of nobody.
                 let some = (1 + random.below(kv_heads), random.below(3));
                 let keys = random.pick(&[None, Some(None), Some(Some(some))]);
-                cases.push((head_dim, (samples, length), (queries, kv_heads), keys, random.below(2) == 1));
+                let (biased, no_rope) = (!normed && random.below(2) == 1, random.below(4) == 0);
+                let adjacent = random.below(2) == 1;
+                cases.push((head_dim, (samples, length), (queries, kv_heads), keys, (adjacent, no_rope), biased));
             }
         }
     }
     for case in device.thin(cases) {
-        let (head_dim, (samples, length), (queries, kv_heads), keys, adjacent) = case;
-        let model_heads = queries + random.below(4);
+        let (head_dim, (samples, length), (queries, kv_heads), keys, (adjacent, no_rope), biased) = case;
+        let listed = matches!(keys, Some(Some(_))) || (keys.is_none() && random.below(2) == 1);
+        let model_heads = queries + if listed { random.below(4) } else { 0 };
         let (tokens, capacity) = (samples * length, length + 5);
         let magnitude = random.pick(&[1.0, 1e18, 0.0]);
         let heads: Vec<u32> = match keys {
@@ -205,45 +248,75 @@ pub fn rope_append(device: &Device) {
                 [&random.subset(kv_heads, count)[..], &past[..nobody]].concat()
             }
         };
-        let names = |first: usize| heads.iter().map(move |head| head + first as u32);
-        let list: Vec<u32> =
-            (0..queries as u32).chain(names(model_heads)).chain(names(model_heads + kv_heads)).collect();
+        let names = |first: usize| heads.iter().map(move |head| head + first as u32).collect::<Vec<u32>>();
+        let kept = random.subset(model_heads, queries);
+        let list = [kept.clone(), names(model_heads), names(model_heads + kv_heads)].concat();
         let (table, table_buffer) = turns(device, head_dim, 3000);
         // A batch starts anywhere; a probe's tokens stand at positions that are not their slots.
         let start = random.below(6);
         let places: Vec<[u32; 2]> =
             (0..tokens).map(|t| [random.below(3000) as u32, (start + t % length) as u32]).collect();
         let (positions, slots): (Vec<u32>, Vec<u32>) = places.iter().map(|&[position, slot]| (position, slot)).unzip();
+        let bias = random.values((model_heads + 2 * kv_heads) * head_dim, magnitude);
+        let scales = random.values(2 * head_dim, 2.0);
+        let (bias_buffer, scale_buffer) = (device.input(&bias, 0), device.input(&scales, 0));
         let mut q = random.values(tokens * queries * head_dim, magnitude);
-        let [mut k, v] = [0; 2].map(|_| random.values(tokens * heads.len() * head_dim, magnitude));
+        let [mut k, mut v] = [0; 2].map(|_| random.values(tokens * heads.len() * head_dim, magnitude));
         let mut caches = [0; 2].map(|_| random.values(samples * kv_heads * capacity * head_dim, 1.0));
         let [k_cache, v_cache] = [0, 1].map(|i| device.in_out(&caches[i], 0));
+        let (raw_k, raw_v) = (k.clone(), v.clone());
         let stacked = |q: &[f32]| -> Vec<f32> {
             let row = |t: usize, part: &[f32], heads: usize| part[t * heads * head_dim..][..heads * head_dim].to_vec();
             (0..tokens)
-                .flat_map(|t| [row(t, q, queries), row(t, &k, heads.len()), row(t, &v, heads.len())].concat())
+                .flat_map(|t| [row(t, q, queries), row(t, &raw_k, heads.len()), row(t, &raw_v, heads.len())].concat())
                 .collect()
         };
         let x = device.in_out(&stacked(&q), 0);
         let (places, list) = (device.pairs(&places), device.input(&list, 0));
-        let listed = matches!(keys, Some(Some(_)));
+        let eps = 1e-6;
         device.run(&case, |recorder| {
-            let turns = Turns { table: &table_buffer, head_dim, adjacent };
+            let (bias, norms) = (biased.then_some(&bias_buffer), normed.then_some(&scale_buffer));
+            let turns = Turns { table: &table_buffer, head_dim, adjacent, bias, norms, eps, no_rope };
             let in_row = Heads { queries, keys: heads.len(), list: listed.then_some((&list, model_heads)) };
             let cache = Cache { k: &k_cache, v: &v_cache, kv_heads, capacity, head_dim };
             kernels::rope_append::record(recorder, &x, in_row, &places, turns, cache, (samples, length))
         });
-        kernels::rope_append::turn_twin(&mut q, &positions, &table, queries, head_dim, adjacent);
-        // Keys and values stay in x as they were: only the cache has them turned.
-        device.compare(&case, "x", (&x, 0), &stacked(&q), |_| turning(magnitude));
-        if !heads.is_empty() {
-            kernels::rope_append::turn_twin(&mut k, &positions, &table, heads.len(), head_dim, adjacent);
-            let shape = (length, kv_heads, capacity, head_dim);
-            let heads: Vec<usize> = heads.iter().map(|&head| head as usize).collect();
-            kernels::rope_append::append_twin(&k, &mut caches[0], &slots, &heads, shape);
-            kernels::rope_append::append_twin(&v, &mut caches[1], &slots, &heads, shape);
+        let rows = |names: &[u32]| names.iter().map(|&name| name as usize).collect::<Vec<usize>>();
+        let own = rows(&heads);
+        if biased && !heads.is_empty() {
+            kernels::rope_append::bias_twin(&mut k, &bias, &rows(&names(model_heads)), head_dim);
+            kernels::rope_append::bias_twin(&mut v, &bias, &rows(&names(model_heads + kv_heads)), head_dim);
         }
-        device.compare(&case, "keys", (&k_cache, 0), &caches[0], |_| turning(magnitude));
+        if biased {
+            kernels::rope_append::bias_twin(&mut q, &bias, &rows(&kept), head_dim);
+        }
+        if normed {
+            kernels::rope_append::norm_twin(&mut q, &scales[..head_dim], eps);
+            kernels::rope_append::norm_twin(&mut k, &scales[head_dim..], eps);
+        }
+        // A norm errs as in its own sweep; turning adds what it adds to elements of that size.
+        let off = |x: &[f32]| {
+            let most = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            let norm = summing(head_dim) / 2.0 + ROOT + 2.0 * QUOTIENT + 3.0 * EPS;
+            turning(most) + if normed { 2.0 * norm * f64::from(most) + TINY } else { 0.0 }
+        };
+        let (of_q, of_k) = (off(&q), off(&k));
+        if !no_rope {
+            kernels::rope_append::turn_twin(&mut q, &positions, &table, queries, head_dim, adjacent);
+        }
+        // Keys and values stay in x as they were: only the cache has them turned.
+        let row = (queries + 2 * heads.len()) * head_dim;
+        let of_x = |i: usize| if i % row < queries * head_dim { of_q } else { 0.0 };
+        device.compare(&case, "x", (&x, 0), &stacked(&q), of_x);
+        if !heads.is_empty() {
+            if !no_rope {
+                kernels::rope_append::turn_twin(&mut k, &positions, &table, heads.len(), head_dim, adjacent);
+            }
+            let shape = (length, kv_heads, capacity, head_dim);
+            kernels::rope_append::append_twin(&k, &mut caches[0], &slots, &own, shape);
+            kernels::rope_append::append_twin(&v, &mut caches[1], &slots, &own, shape);
+        }
+        device.compare(&case, "keys", (&k_cache, 0), &caches[0], |_| of_k);
         device.compare(&case, "values", (&v_cache, 0), &caches[1], exact);
     }
 }

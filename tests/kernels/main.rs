@@ -65,7 +65,7 @@ macro_rules! sweeps {
 
 sweeps! {
     matmul: matmul_rows, fc1, gate_up, matmul_columns, embed, column_power;
-    cache: attention, qkv_list, rope_append;
+    cache: attention, qkv_list, rope_append, rope_append_normed;
     probe: rms_norm, layer_norm, add_positions, token_importance, sample_importance, gather_probe, probe_statistic;
     history: fusion, history_share, history_update, fluctuation;
     choice: score, top_k, cross_entropy;

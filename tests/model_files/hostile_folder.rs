@@ -88,7 +88,7 @@ fn missing_companions() {
 
 #[test]
 fn other_architectures() {
-    for (key, value) in [("architectures", json!(["Qwen2ForCausalLM"])), ("attention_bias", json!(true))] {
+    for (key, value) in [("architectures", json!(["Gemma2ForCausalLM"])), ("attention_bias", json!(true))] {
         let error = error_of(&TinySpec::default(), |dir| {
             edit_json(&dir.join("config.json"), |config| config[key] = value);
         });

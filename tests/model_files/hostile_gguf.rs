@@ -166,7 +166,7 @@ fn configurations() {
         },
         &["64 cannot be shared by 0 heads"],
     );
-    for architecture in ["qwen2", "mamba", ""] {
+    for architecture in ["gemma2", "mamba", ""] {
         unsupported(set("general.architecture", Meta::Text(architecture.into())), &["architecture", architecture]);
     }
     unsupported(set("llama.expert_count", Meta::U32(8)), &["8 experts"]);

@@ -12,7 +12,7 @@ use secateur::prune::Knowledge;
 
 /// What is appended: a prompt for every sequence, or so many tokens one after another.
 #[derive(Debug, Clone)]
-enum Turn {
+pub enum Turn {
     Prompts(Vec<usize>),
     Answer(usize),
 }
@@ -74,7 +74,7 @@ fn converse(spec: &TinySpec, prune: &PruneConfig, kind: HistoryKind, turns: &[Tu
     (compared, true)
 }
 
-fn converse_all(cases: &[(TinySpec, PruneConfig, HistoryKind, Vec<Turn>)]) {
+pub fn converse_all(cases: &[(TinySpec, PruneConfig, HistoryKind, Vec<Turn>)]) {
     let results: Vec<_> = cases.iter().map(|(spec, prune, kind, turns)| converse(spec, prune, *kind, turns)).collect();
     let unclear = results.iter().filter(|(_, same)| !same).count();
     let compared: usize = results.iter().map(|(compared, _)| compared).sum();
@@ -83,7 +83,7 @@ fn converse_all(cases: &[(TinySpec, PruneConfig, HistoryKind, Vec<Turn>)]) {
     assert!(compared >= 4 * cases.len(), "{compared} masks are too few to mean anything");
 }
 
-fn decode(ratio: f64, every: usize) -> PruneConfig {
+pub fn decode(ratio: f64, every: usize) -> PruneConfig {
     PruneConfig { phases: phases(false, true), reprobe_every: every, ..settings(ratio, 1, 8) }
 }
 

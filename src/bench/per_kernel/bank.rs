@@ -99,9 +99,9 @@ impl Bank {
         Cache { k, v, kv_heads, capacity: self.prompt + 1, head_dim }
     }
 
-    /// The rotary embedding.
-    pub fn turns<'a>(&'a self, model: &ModelWeights) -> Turns<'a> {
-        model.rope(&self.turns)
+    /// The rotary embedding of a layer, and what is done to its heads before.
+    pub fn turns<'a>(&'a self, model: &'a ModelWeights, layer: usize) -> Turns<'a> {
+        model.layers[layer].turns(model.rope(&self.turns))
     }
 }
 

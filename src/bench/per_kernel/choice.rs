@@ -149,7 +149,7 @@ impl<'a> Choosing<'a> {
             Box::new(move |rec, layer| {
                 let (in_row, cache) = (Heads { queries: heads, keys: kv_heads, list: None }, bank.cache(model, layer));
                 let shape = (size.samples, size.tokens);
-                rope_append::record(rec, &bank.qkv, in_row, &bank.places, bank.turns(model), cache, shape)
+                rope_append::record(rec, &bank.qkv, in_row, &bank.places, bank.turns(model, layer), cache, shape)
             }),
         );
         let attended = (size.samples * size.tokens * (size.tokens + 1) * width) as f64;
@@ -161,7 +161,9 @@ impl<'a> Choosing<'a> {
                 let (samples, length, members) = (size.samples, size.tokens, Members::All);
                 let (q, places, model_heads) = (&bank.qkv, &bank.places, heads);
                 let stride = heads + 2 * kv_heads;
-                let queries = Queries { q, stride, places, samples, length, heads, model_heads, members };
+                let (window, gathered) = (model.layers[layer].sliding_window, true);
+                let queries =
+                    Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
                 attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
             }),
         );

@@ -114,7 +114,7 @@ impl<'a> Pass<'a> {
             record: Box::new(move |rec, layer| {
                 let list = self.heads_of(layer).map(|mask| (mask.qkv(true).0.list, heads));
                 let (in_row, cache) = (Heads { queries: kept, keys: kv_heads, list }, bank.cache(model, layer));
-                rope_append::record(rec, &bank.qkv, in_row, places, bank.turns(model), cache, (1, tokens))
+                rope_append::record(rec, &bank.qkv, in_row, places, bank.turns(model, layer), cache, (1, tokens))
             }),
             ..self.work("rope_append", "", layers.clone(), format!("{tokens} x {} heads", kept + 2 * kv_heads))
         };
@@ -126,7 +126,9 @@ impl<'a> Pass<'a> {
                 let members = self.heads_of(layer).map_or(Members::All, |mask| Members::Kept(mask.place_of()));
                 let (samples, length, heads, model_heads) = (1, tokens, kept, heads);
                 let (q, stride) = (&bank.qkv, kept + 2 * kv_heads);
-                let queries = Queries { q, stride, places, samples, length, heads, model_heads, members };
+                let (window, gathered) = (model.layers[layer].sliding_window, false);
+                let queries =
+                    Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
                 attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
             }),
             ..self.work("attention", "", layers.clone(), format!("{tokens} x {kept} heads over {slots} slots"))

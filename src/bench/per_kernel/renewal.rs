@@ -101,8 +101,10 @@ impl<'a> Choosing<'a> {
             format!("{rows} x {heads} heads dropped"),
             (8.0 * values, 3.0 * values),
             Box::new(move |rec, layer| {
-                let (in_row, cache) = (Heads { queries: heads, keys: 0, list: None }, bank.cache(model, layer));
-                rope_append::record(rec, &bank.qkv, in_row, &bank.last, bank.turns(model), cache, (1, rows))
+                let dropped = self.mask(layer, Half::Attention).and_then(Mask::dropped);
+                let list = dropped.map(|dropped| (dropped.list, model_heads));
+                let (in_row, cache) = (Heads { queries: heads, keys: 0, list }, bank.cache(model, layer));
+                rope_append::record(rec, &bank.qkv, in_row, &bank.last, bank.turns(model, layer), cache, (1, rows))
             }),
         );
         let attended = (rows * (2 * bank.prompt - rows + 1)) as f64 / 2.0;
@@ -119,7 +121,9 @@ impl<'a> Choosing<'a> {
                 };
                 let (samples, length) = (1, rows);
                 let (q, places, stride) = (&bank.qkv, &bank.last, heads);
-                let queries = Queries { q, stride, places, samples, length, heads, model_heads, members };
+                let (window, gathered) = (model.layers[layer].sliding_window, false);
+                let queries =
+                    Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
                 attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
             }),
         );

@@ -1,7 +1,7 @@
-//! What the metadata of a LLaMA in GGUF says about the network and about text.
+//! What the metadata of a model in GGUF says about the network and about text.
 
 use super::Gguf;
-use crate::config::{GgufVocabulary, ModelConfig, RopeLayout, RopeScaling, TextSource, TokenizerSource};
+use crate::config::{Family, GgufVocabulary, ModelConfig, RopeScaling, TextSource, TokenizerSource};
 use crate::error::{Error, Result};
 use crate::model::tensor::{TensorEntry, TensorType};
 
@@ -10,6 +10,12 @@ const NO_TOKEN: u64 = u32::MAX as u64;
 /// Control tokens that end a turn, which some converters forget to name in the metadata.
 const END_OF_TURN: [&str; 3] = ["<|im_end|>", "<|eot_id|>", "<|end|>"];
 const CONTROL: i64 = 3;
+/// Divisors of the rotary frequencies by length of the context.
+const LONG_ROPE: [&str; 2] = ["rope_factors_long.weight", "rope_factors_short.weight"];
+const ROPE_SCALINGS: &str = "none, linear, rope_freqs.weight";
+
+/// The full key of a name that the architecture stands before.
+type Own<'a> = &'a dyn Fn(&str) -> String;
 
 impl Gguf {
     /// The configuration; only its own consistency is checked here, not the tensors.
@@ -19,51 +25,61 @@ impl Gguf {
     pub(in crate::model) fn model_config(&self) -> Result<ModelConfig> {
         let architecture =
             self.text("general.architecture")?.ok_or_else(|| self.missing("general.architecture"))?.to_owned();
-        if architecture != "llama" {
-            return Err(unsupported("architecture", architecture, "llama"));
-        }
-        self.refuse_variants()?;
-        let hidden_size = self.size("llama.embedding_length")?;
-        let num_attention_heads = self.per_layer("llama.attention.head_count")?;
-        let num_key_value_heads = match self.has("llama.attention.head_count_kv") {
-            true => self.per_layer("llama.attention.head_count_kv")?,
+        let Some(family) = Family::by_gguf(&architecture) else {
+            return Err(unsupported("architecture", architecture, &Family::gguf_names()));
+        };
+        let own = |name: &str| format!("{architecture}.{name}");
+        self.refuse_variants(&own)?;
+        let hidden_size = self.size(&own("embedding_length"))?;
+        let num_attention_heads = self.per_layer(&own("attention.head_count"))?;
+        let num_key_value_heads = match self.has(&own("attention.head_count_kv")) {
+            true => self.per_layer(&own("attention.head_count_kv"))?,
             false => num_attention_heads,
         };
-        let head_dim = self.head_dim(hidden_size, num_attention_heads)?;
+        let head_dim = self.head_dim(&own, hidden_size, num_attention_heads)?;
         let embedding = self.tensors().get("token_embd.weight").ok_or_else(|| Error::TensorMissing {
             name: "token_embd.weight".into(),
             path: self.path().to_path_buf(),
         })?;
-        let vocab_size = match self.has("llama.vocab_size") {
-            true => self.size("llama.vocab_size")?,
+        let vocab_size = match self.has(&own("vocab_size")) {
+            true => self.size(&own("vocab_size"))?,
             false => embedding.rows(),
         };
+        let layers = self.size(&own("block_count"))?;
+        // A layer has more than one tensor, so this bounds what is made by what the file holds.
+        let mut blocks = family.blocks(layers.min(self.tensors().len()));
+        if family.gguf_sliding_window {
+            // Files write "no window" as 0.
+            let window = self.unsigned(&own("attention.sliding_window"))?.filter(|&window| window > 0);
+            blocks.sliding_window = window.map(|window| usize::try_from(window).unwrap_or(usize::MAX));
+        }
         Ok(ModelConfig {
-            architecture,
             name: self.text("general.name")?.map(str::to_owned),
             hidden_size,
-            intermediate_size: self.per_layer("llama.feed_forward_length")?,
-            num_hidden_layers: self.size("llama.block_count")?,
+            intermediate_size: self.per_layer(&own("feed_forward_length"))?,
+            num_hidden_layers: layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
             vocab_size,
             rms_norm_eps: self
-                .float("llama.attention.layer_norm_rms_epsilon")?
-                .ok_or_else(|| self.missing("llama.attention.layer_norm_rms_epsilon"))?,
-            rope_theta: self.float("llama.rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: self.rope_scaling(head_dim)?,
-            rope_layout: RopeLayout::Adjacent,
-            max_position_embeddings: self.size("llama.context_length")?,
+                .float(&own("attention.layer_norm_rms_epsilon"))?
+                .ok_or_else(|| self.missing(&own("attention.layer_norm_rms_epsilon")))?,
+            rope_theta: self.float(&own("rope.freq_base"))?.unwrap_or(10_000.0),
+            rope_scaling: self.rope_scaling(&own, head_dim)?,
+            rope_layout: family.gguf_layout,
+            max_position_embeddings: self.size(&own("context_length"))?,
             tie_word_embeddings: !self.tensors().contains_key("output.weight"),
+            blocks,
+            architecture,
         })
     }
 
     /// Refuses what shares the architecture's name but computes something else.
-    fn refuse_variants(&self) -> Result<()> {
-        let experts = self.unsigned("llama.expert_count")?.unwrap_or(0);
+    fn refuse_variants(&self, own: Own<'_>) -> Result<()> {
+        let experts = self.unsigned(&own("expert_count"))?.unwrap_or(0);
         if experts > 0 {
-            return Err(unsupported("mixture of experts", format!("{experts} experts"), "dense LLaMA models"));
+            return Err(unsupported("mixture of experts", format!("{experts} experts"), "dense models"));
         }
         let parts = self.unsigned("split.count")?.unwrap_or(1);
         if parts > 1 {
@@ -76,37 +92,40 @@ impl Gguf {
         Ok(())
     }
 
-    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize> {
-        let head_dim = match self.has("llama.attention.key_length") {
-            true => self.size("llama.attention.key_length")?,
+    fn head_dim(&self, own: Own<'_>, hidden_size: usize, heads: usize) -> Result<usize> {
+        let head_dim = match self.has(&own("attention.key_length")) {
+            true => self.size(&own("attention.key_length"))?,
             false if heads == 0 || !hidden_size.is_multiple_of(heads) => {
                 return Err(self.bad(format!("a hidden size of {hidden_size} cannot be shared by {heads} heads")));
             }
             false => hidden_size / heads,
         };
-        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
-            if self.has(key) && self.size(key)? != head_dim {
-                return Err(unsupported("head layout", format!("{key} {}", self.size(key)?), &head_dim.to_string()));
+        for key in ["rope.dimension_count", "attention.value_length"].map(own) {
+            if self.has(&key) && self.size(&key)? != head_dim {
+                return Err(unsupported("head layout", format!("{key} {}", self.size(&key)?), &head_dim.to_string()));
             }
         }
         Ok(head_dim)
     }
 
     /// The scaling by metadata, or by the tensor of factors that LLaMA-3.1 files carry, or both combined.
-    fn rope_scaling(&self, head_dim: usize) -> Result<Option<RopeScaling>> {
-        let kind = self.text("llama.rope.scaling.type")?.unwrap_or("linear");
+    fn rope_scaling(&self, own: Own<'_>, head_dim: usize) -> Result<Option<RopeScaling>> {
+        if let Some(name) = LONG_ROPE.into_iter().find(|&name| self.tensors().contains_key(name)) {
+            return Err(unsupported("rope scaling", format!("longrope (`{name}`)"), ROPE_SCALINGS));
+        }
+        let kind = self.text(&own("rope.scaling.type"))?.unwrap_or("linear");
         let factor = match kind {
             "none" => 1.0,
             // Files from before the key `factor` have `scale_linear`; both may be there as 0, which means none.
-            "linear" => match self.float("llama.rope.scaling.factor")? {
+            "linear" => match self.float(&own("rope.scaling.factor"))? {
                 Some(factor) => factor,
-                None => self.float("llama.rope.scale_linear")?.unwrap_or(1.0),
+                None => self.float(&own("rope.scale_linear"))?.unwrap_or(1.0),
             },
-            other => return Err(unsupported("rope scaling", other.to_owned(), "none, linear, rope_freqs.weight")),
+            other => return Err(unsupported("rope scaling", other.to_owned(), ROPE_SCALINGS)),
         };
         let factor = if factor == 0.0 { 1.0 } else { factor };
         if !(factor > 0.0 && factor.is_finite()) {
-            return Err(self.bad(format!("llama.rope.scaling.factor is {factor}; it must be positive and finite")));
+            return Err(self.bad(format!("{} is {factor}; it must be positive and finite", own("rope.scaling.factor"))));
         }
         Ok(match self.tensors().get("rope_freqs.weight") {
             Some(entry) => {
@@ -167,6 +186,7 @@ impl Gguf {
         let text_or = |key: &str| self.text(key).map(|text| text.map(str::to_owned));
         let bos_token_id = self.token_id("tokenizer.ggml.bos_token_id", count)?;
         let eos_token_ids = self.eos_token_ids(&tokens, &kinds)?;
+        let family = self.text("general.architecture")?.and_then(Family::by_gguf);
         let unknown_token_id = self.token_id("tokenizer.ggml.unknown_token_id", count)?;
         Ok(TextSource {
             chat_template: text_or("tokenizer.chat_template")?,
@@ -183,6 +203,7 @@ impl Gguf {
                 tokens,
                 unknown_token_id,
                 add_space_prefix: self.bool("tokenizer.ggml.add_space_prefix")?,
+                special_rstrip: family.is_some_and(|family| family.special_rstrip),
             }),
         })
     }
@@ -217,7 +238,7 @@ impl Gguf {
         let Ok(Some(len)) = self.array_len(key) else {
             return self.size(key);
         };
-        // A layer has nine tensors, so this bounds what is decoded by what the file holds.
+        // A layer has more than one tensor, so this bounds what is decoded by what the file holds.
         if len == 0 || len > self.tensors().len() {
             return Err(self.bad(format!("metadata `{key}` has {len} items for {} tensors", self.tensors().len())));
         }

@@ -1,11 +1,11 @@
-//! `config.json` of a LLaMA in Hugging Face's format.
+//! `config.json` of a model in Hugging Face's format.
 //!
 //! Invariant: a setting that would change what the network computes is either honoured or refused by name.
 
 use super::parse_json;
-use crate::config::{ModelConfig, RopeLayout, RopeScaling};
+use crate::config::{Blocks, Family, ModelConfig, RopeLayout, RopeScaling, SlidingLayers};
 use crate::error::{Error, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::path::Path;
 
@@ -33,6 +33,15 @@ struct RawConfig {
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     hidden_act: Option<String>,
+    use_sliding_window: Option<bool>,
+    /// Told apart: not there, and there as null, which means none.
+    #[serde(default, deserialize_with = "present")]
+    sliding_window: Option<Option<usize>>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
+    /// 1 = the layer has rope.
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
     quantization_config: Option<Value>,
 }
 
@@ -52,18 +61,19 @@ struct RawRope {
     original_max_position_embeddings: Option<f32>,
 }
 
-/// Defaults of `LlamaConfig` in transformers, which leaves them out of the file.
-const DEFAULT_EPS: f32 = 1e-6;
-const DEFAULT_THETA: f32 = 10_000.0;
-const DEFAULT_POSITIONS: usize = 2048;
+/// A field that is there, whatever it holds.
+fn present<'de, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(field).map(Some)
+}
 
 /// Reads the bytes of a `config.json`; `path` is for errors.
 pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<ModelConfig> {
     let raw: RawConfig = parse_json(bytes, path)?;
-    let architecture = architecture(&raw)?;
+    let family = family(&raw)?;
     refuse_variants(&raw)?;
+    let defaults = family.defaults;
     let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-    let head_dim = match raw.head_dim {
+    let head_dim = match raw.head_dim.or(defaults.head_dim) {
         Some(head_dim) => head_dim,
         None if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) => {
             return Err(Error::bad_file(
@@ -76,35 +86,98 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<ModelConfig> {
         }
         None => raw.hidden_size / raw.num_attention_heads,
     };
+    let blocks = blocks(&raw, family, path)?;
     Ok(ModelConfig {
-        architecture,
+        architecture: family.model_type.into(),
         name: raw.name.filter(|name| !name.is_empty()),
         hidden_size: raw.hidden_size,
         intermediate_size: raw.intermediate_size,
         num_hidden_layers: raw.num_hidden_layers,
         num_attention_heads: raw.num_attention_heads,
-        num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
+        num_key_value_heads: match raw.num_key_value_heads {
+            Some(heads) => heads,
+            None => defaults.num_key_value_heads.unwrap_or(raw.num_attention_heads),
+        },
         head_dim,
         vocab_size: raw.vocab_size,
-        rms_norm_eps: raw.rms_norm_eps.unwrap_or(DEFAULT_EPS),
-        rope_theta: rope.and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(DEFAULT_THETA),
+        rms_norm_eps: raw.rms_norm_eps.unwrap_or(defaults.rms_norm_eps),
+        rope_theta: rope.and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(defaults.rope_theta),
         rope_scaling: rope.map(|rope| rope_scaling(rope, path)).transpose()?.flatten(),
         rope_layout: RopeLayout::Halves,
-        max_position_embeddings: raw.max_position_embeddings.unwrap_or(DEFAULT_POSITIONS),
-        tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+        max_position_embeddings: raw.max_position_embeddings.unwrap_or(defaults.max_position_embeddings),
+        tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(defaults.tie_word_embeddings),
+        blocks,
     })
 }
 
-fn architecture(raw: &RawConfig) -> Result<String> {
-    let class = raw.architectures.as_ref().and_then(|names| names.first());
-    match (class.map(String::as_str), raw.model_type.as_deref()) {
-        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok("llama".into()),
-        (class, model_type) => Err(Error::Unsupported {
-            what: "architecture",
-            name: class.or(model_type).unwrap_or("(none named)").to_owned(),
-            supported: "LlamaForCausalLM".into(),
-        }),
+fn family(raw: &RawConfig) -> Result<&'static Family> {
+    let class = raw.architectures.as_ref().and_then(|names| names.first()).map(String::as_str);
+    let model_type = raw.model_type.as_deref();
+    Family::by_class(class, model_type).ok_or_else(|| Error::Unsupported {
+        what: "architecture",
+        name: class.or(model_type).unwrap_or("(none named)").to_owned(),
+        supported: Family::class_names(),
+    })
+}
+
+/// What the family's blocks have in this model: which layers have rope, which a window, as transformers reads the file.
+fn blocks(raw: &RawConfig, family: &Family, path: &Path) -> Result<Blocks> {
+    let bad = |what: String| Err(Error::bad_file(path, what));
+    // `validate` refuses more layers than this afterwards; a list of them is short until then.
+    let layers = raw.num_hidden_layers.min(1 << 16);
+    let mut blocks = family.blocks(layers);
+    if family.no_rope_layer_interval.is_some() {
+        let listed = |list: &[u8]| (0..layers).filter(|&layer| list[layer] == 0).collect();
+        match (&raw.no_rope_layers, raw.no_rope_layer_interval) {
+            (Some(list), _) if list.len() < layers => {
+                return bad(format!("no_rope_layers has {} items for {layers} layers", list.len()));
+            }
+            (Some(list), _) => blocks.no_rope_layers = listed(list),
+            (None, Some(0)) => return bad("no_rope_layer_interval is 0; it must be positive".into()),
+            (None, Some(interval)) => {
+                blocks.no_rope_layers = (0..layers).filter(|layer| (layer + 1).is_multiple_of(interval)).collect();
+            }
+            (None, None) => {}
+        }
     }
+    let by_choice = matches!(family.sliding_layers, SlidingLayers::From(_) | SlidingLayers::WithoutRope);
+    let wanted = family.sliding_layers == SlidingLayers::All || (by_choice && raw.use_sliding_window == Some(true));
+    let window = raw.sliding_window.unwrap_or(family.defaults.sliding_window).filter(|_| wanted);
+    let Some(window) = window else { return Ok(blocks) };
+    blocks.full_attention_layers = match (family.sliding_layers, &raw.layer_types) {
+        (SlidingLayers::None | SlidingLayers::All, _) => Vec::new(),
+        (_, Some(types)) => full_layers(types, layers, path)?,
+        (SlidingLayers::From(first), None) => (0..layers.min(raw.max_window_layers.unwrap_or(first))).collect(),
+        (SlidingLayers::WithoutRope, None) => (0..layers).filter(|&layer| blocks.has_rope(layer)).collect(),
+    };
+    if blocks.full_attention_layers.len() < layers {
+        blocks.sliding_window = Some(window);
+    } else {
+        blocks.full_attention_layers.clear();
+    }
+    Ok(blocks)
+}
+
+/// The layers that `layer_types` gives full attention.
+fn full_layers(types: &[String], layers: usize, path: &Path) -> Result<Vec<usize>> {
+    if types.len() != layers {
+        return Err(Error::bad_file(path, format!("layer_types has {} items for {layers} layers", types.len())));
+    }
+    let mut full = Vec::new();
+    for (layer, kind) in types.iter().enumerate() {
+        match kind.as_str() {
+            "full_attention" => full.push(layer),
+            "sliding_attention" => {}
+            other => {
+                return Err(Error::Unsupported {
+                    what: "layer type",
+                    name: other.to_owned(),
+                    supported: "full_attention, sliding_attention".into(),
+                });
+            }
+        }
+    }
+    Ok(full)
 }
 
 fn refuse_variants(raw: &RawConfig) -> Result<()> {

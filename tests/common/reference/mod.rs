@@ -1,6 +1,7 @@
-//! A naive LLaMA on the CPU, for models small enough: plain loops over 64-bit floats, so that a difference to the engine
-//! is the engine's rounding alone. It shares no code with `src/`, knows no padding (samples have their own lengths), and
-//! computes every unit always: pruning sets what was dropped to zero (or to means) before `o_proj` and `down_proj`.
+//! A naive LLaMA, or one of its relatives, on the CPU, for models small enough: plain loops over 64-bit floats, so that a
+//! difference to the engine is the engine's rounding alone. It shares no code with `src/`, knows no padding (samples have
+//! their own lengths), and computes every unit always: pruning sets what was dropped to zero (or to means) before `o_proj`
+//! and `down_proj`.
 
 pub mod calibration;
 pub mod chat;
@@ -61,11 +62,12 @@ impl Method for Masks {
     }
 }
 
-/// Keys (turned) and values of one sequence in one layer, `[tokens][K*d]`.
+/// Keys (turned) and values of one sequence in one layer, `[tokens][K*d]`, and the positions of the tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Past {
     k: Vec<f64>,
     v: Vec<f64>,
+    positions: Vec<usize>,
 }
 
 /// A sequence so far: what attention remembers, by layer.
@@ -94,6 +96,10 @@ struct Layer {
     q: Vec<f64>,
     k: Vec<f64>,
     v: Vec<f64>,
+    /// Of q, k and v; empty where there are none.
+    biases: [Vec<f64>; 3],
+    /// Of a head of q and of k; empty where there are none.
+    qk_norm: [Vec<f64>; 2],
     o: Vec<f64>,
     mlp_norm: Vec<f64>,
     gate: Vec<f64>,
@@ -122,11 +128,15 @@ impl Reference {
         };
         let layer = |index: usize| {
             let read = |tensor| read(TensorRole::Layer(index, tensor));
+            let biases = [LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias];
+            let qk_norm = [LayerTensor::QNorm, LayerTensor::KNorm];
             Layer {
                 attention_norm: read(LayerTensor::AttentionNorm),
                 q: read(LayerTensor::Q),
                 k: read(LayerTensor::K),
                 v: read(LayerTensor::V),
+                biases: biases.map(|tensor| if config.blocks.qkv_bias { read(tensor) } else { Vec::new() }),
+                qk_norm: qk_norm.map(|tensor| if config.blocks.qk_norm { read(tensor) } else { Vec::new() }),
                 o: read(LayerTensor::O),
                 mlp_norm: read(LayerTensor::MlpNorm),
                 gate: read(LayerTensor::Gate),
@@ -238,7 +248,7 @@ impl Reference {
         let weights = &self.layers[site.layer];
         match site.half {
             Half::Attention => {
-                rows.zip(positions).flat_map(|(row, &position)| self.mix(weights, row, position, past)).collect()
+                rows.zip(positions).flat_map(|(row, &position)| self.mix(site.layer, row, position, past)).collect()
             }
             Half::Mlp => rows
                 .flat_map(|row| {
@@ -249,13 +259,26 @@ impl Reference {
         }
     }
 
-    fn mix(&self, weights: &Layer, row: &[f64], position: usize, past: &mut Past) -> Vec<f64> {
-        let (d, kv_heads) = (self.config.head_dim, self.config.num_key_value_heads);
-        let (mut q, mut k) = (product(&weights.q, row), product(&weights.k, row));
-        self.turn(&mut q, position);
-        self.turn(&mut k, position);
+    fn mix(&self, layer: usize, row: &[f64], position: usize, past: &mut Past) -> Vec<f64> {
+        let (d, kv_heads, weights) = (self.config.head_dim, self.config.num_key_value_heads, &self.layers[layer]);
+        let blocks = &self.config.blocks;
+        let [mut q, mut k, mut v] = [&weights.q, &weights.k, &weights.v].map(|weight| product(weight, row));
+        for (x, bias) in [&mut q, &mut k, &mut v].into_iter().zip(&weights.biases) {
+            x.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        }
+        for (x, scale) in [&mut q, &mut k].into_iter().zip(&weights.qk_norm) {
+            if blocks.qk_norm {
+                *x = self.norm(x, scale);
+            }
+            if !blocks.no_rope_layers.contains(&layer) {
+                self.turn(x, position);
+            }
+        }
         past.k.extend(k);
-        past.v.extend(product(&weights.v, row));
+        past.v.extend(v);
+        past.positions.push(position);
+        let sliding_window = blocks.sliding_window.filter(|_| !blocks.full_attention_layers.contains(&layer));
+        let hidden = |slot: usize| sliding_window.is_some_and(|window| past.positions[slot] + window <= position);
         let group = self.config.num_attention_heads / kv_heads;
         let mut mixed = Vec::with_capacity(q.len());
         for (head, q) in q.chunks_exact(d).enumerate() {
@@ -263,8 +286,9 @@ impl Reference {
             let slots = past.k.len() / (kv_heads * d);
             let scores: Vec<f64> =
                 (0..slots).map(|slot| dot(q, &past.k[at(slot)..][..d]) / (d as f64).sqrt()).collect();
-            let top = scores.iter().copied().fold(f64::MIN, f64::max);
-            let shares: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
+            let top = (0..slots).filter(|&slot| !hidden(slot)).map(|slot| scores[slot]).fold(f64::MIN, f64::max);
+            let share = |(slot, score): (usize, &f64)| if hidden(slot) { 0.0 } else { (score - top).exp() };
+            let shares: Vec<f64> = scores.iter().enumerate().map(share).collect();
             let total: f64 = shares.iter().sum();
             let mut out = vec![0.0; d];
             for (slot, share) in shares.iter().enumerate() {

@@ -1,0 +1,72 @@
+// Rotary position embedding of queries, in place, and the appending of keys (turned as well) and values to the cache
+// [sample][kv head][slot][head_dim]. A row of x holds queries, then keys, then values.
+struct Params {
+    queries: u32,     // query heads in a row
+    keys: u32,        // kv heads in a row; 0 = the row holds queries alone
+    half: u32,        // head_dim / 2
+    adjacent: u32,    // how rope pairs elements
+    length: u32,      // tokens of a sample
+    kv_heads: u32,    // heads of the cache
+    capacity: u32,    // slots of the cache
+    model_heads: u32, // query heads of the whole model where `list` names the row's heads, 0 where there is no list
+    no_rope: u32,       // whether the layer is without rope
+    eps: f32,         // of the norm
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read> places: array<vec2<u32>>; // position and slot of every token
+@group(0) @binding(2) var<storage, read> turns: array<vec2<f32>>; // [position][half] cosine and sine
+@group(0) @binding(3) var<storage, read> list: array<u32>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<f32>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<f32>;
+@group(0) @binding(6) var<storage, read> of_heads: array<f32>; // biases of all heads of q, k and v, norms of q and of k, or nothing
+@group(1) @binding(0) var<uniform> p: Params;
+
+// The elements of a head that rope turns together: the `i`-th pair of `half`, adjacent or half a head apart.
+fn rope_pair(i: u32, half: u32, adjacent: bool) -> vec2<u32> {
+    return select(vec2<u32>(i, i + half), vec2<u32>(2u * i, 2u * i + 1u), adjacent);
+}
+
+// (a, b) turned by the angle whose cosine and sine `turn` holds.
+fn rope_turn(a: f32, b: f32, turn: vec2<f32>) -> vec2<f32> {
+    return vec2<f32>(a * turn.x - b * turn.y, a * turn.y + b * turn.x);
+}
+
+// The `i`-th pair of elements of a head, where the head begins at `first`.
+fn pair_at(first: u32, i: u32) -> vec2<u32> {
+    return rope_pair(i, p.half, p.adjacent != 0u) + vec2<u32>(first * 2u * p.half);
+}
+
+// The head of x that is the `member`-th of a token's row.
+fn head_at(token: u32, member: u32) -> u32 {
+    return token * (p.queries + 2u * p.keys) + member;
+}
+
+// The head of q, k and v stacked that is the `member`-th of a row.
+fn stacked(member: u32) -> u32 {
+    if p.model_heads != 0u {
+        return list[member];
+    }
+    return member;
+}
+
+// A pair of q or k turned, unless the layer is without rope.
+fn turned(pair: vec2<f32>, position: u32, i: u32) -> vec2<f32> {
+    if p.no_rope != 0u {
+        return pair;
+    }
+    return rope_turn(pair.x, pair.y, turns[position * p.half + i]);
+}
+
+// The kv head of the cache that the `member`-th head of a row, a key, belongs to; past them all where the entry names nobody.
+fn kv_head(member: u32) -> u32 {
+    if p.model_heads != 0u {
+        return list[member] - p.model_heads;
+    }
+    return member - p.queries;
+}
+
+// The head of the cache that `kv` is at a token's slot.
+fn cache_at(token: u32, slot: u32, kv: u32) -> u32 {
+    return ((token / p.length) * p.kv_heads + kv) * p.capacity + slot;
+}
