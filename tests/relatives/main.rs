@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod pruned;
 mod refused;
 
 use common::device::{assert_close, difference, files, gpu, load, open, tolerance};
