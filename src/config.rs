@@ -4,7 +4,7 @@
 mod family;
 mod prune;
 
-pub use family::{Blocks, Defaults, FAMILIES, Family, SlidingLayers};
+pub use family::{Blocks, Defaults, FAMILIES, Family, MlpKind, Norms, SlidingLayers};
 pub use prune::{
     Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, ScoreKind, Statistic,
 };
@@ -65,7 +65,7 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Tokens of the vocabulary, padding rows included.
     pub vocab_size: usize,
-    /// Added to the mean square inside the norm.
+    /// Added to the mean square (of layer norms: to the variance) inside the norm.
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
@@ -77,6 +77,12 @@ pub struct ModelConfig {
     pub max_position_embeddings: usize,
     /// Whether the output head is the token embedding.
     pub tie_word_embeddings: bool,
+    /// Rows of the table of learned positions before that of position 0; `None` = the model learns none.
+    #[serde(default)]
+    pub position_offset: Option<usize>,
+    /// Width of the token embedding where it is not `hidden_size`: then one matrix widens it, and another narrows the last state.
+    #[serde(default)]
+    pub word_embed_proj_dim: Option<usize>,
     /// What its blocks have that LLaMA's lack.
     #[serde(default)]
     pub blocks: Blocks,
@@ -108,6 +114,11 @@ impl ModelConfig {
         if !self.hidden_size.is_multiple_of(64) {
             return bad(format!("the model's hidden_size is {}; kernels need a multiple of 64", self.hidden_size));
         }
+        if let Some(width) = self.word_embed_proj_dim
+            && (width == 0 || width > 1 << 24 || !width.is_multiple_of(64))
+        {
+            return bad(format!("the model's word_embed_proj_dim is {width}; kernels need a multiple of 64"));
+        }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return bad(format!(
                 "{} query heads cannot share {} key/value heads evenly",
@@ -133,6 +144,11 @@ impl ModelConfig {
     pub fn family(&self) -> &str {
         let known = Family::by_gguf(&self.architecture).or(Family::by_class(None, Some(&self.architecture)));
         known.map_or(&self.architecture, |family| family.name)
+    }
+
+    /// Width of the token embedding and of the output head.
+    pub fn embedding_width(&self) -> usize {
+        self.word_embed_proj_dim.unwrap_or(self.hidden_size)
     }
 
     /// Query heads that share one key/value head.

@@ -18,10 +18,42 @@ pub enum SlidingLayers {
     WithoutRope,
 }
 
+/// The norms of a model, and where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Norms {
+    /// RMS norms in front of attention and MLP.
+    #[default]
+    Rms,
+    /// Layer norms, with a shift, in front of attention and MLP.
+    LayerBefore,
+    /// Layer norms behind attention and MLP, of the residual stream itself (OPT-350M).
+    LayerBehind,
+}
+
+/// The first half of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MlpKind {
+    /// `silu(gate x) * up x`.
+    #[default]
+    SwiGlu,
+    /// `relu(up x + bias)`.
+    Relu,
+}
+
+impl MlpKind {
+    /// Matrices that it reads.
+    pub fn matrices(self) -> usize {
+        match self {
+            MlpKind::SwiGlu => 2,
+            MlpKind::Relu => 1,
+        }
+    }
+}
+
 /// What a family's configuration class in transformers takes for a field that a `config.json` leaves out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// `rms_norm_eps`.
+    /// `rms_norm_eps`, or that of layer norms.
     pub rms_norm_eps: f32,
     /// `rope_theta`.
     pub rope_theta: f32,
@@ -52,10 +84,18 @@ pub struct Family {
     pub gguf_layout: RopeLayout,
     /// Whether q, k and v have biases.
     pub qkv_bias: bool,
+    /// Whether o and both halves of the MLP have biases.
+    pub output_bias: bool,
     /// Whether every head of q and k goes through an RMS norm before rope.
     pub qk_norm: bool,
     /// Whether q, k and v are one tensor in its files, and gate and up another.
     pub fused: bool,
+    /// Its norms, where its files do not say otherwise.
+    pub norms: Norms,
+    /// The first half of its MLPs.
+    pub mlp: MlpKind,
+    /// Rows of its table of learned positions before that of position 0; `None` = it learns none.
+    pub position_offset: Option<usize>,
     /// Which layers a sliding window is for.
     pub sliding_layers: SlidingLayers,
     /// Whether its GGUF files may hold a window, for all layers.
@@ -76,8 +116,12 @@ const LLAMA: Family = Family {
     model_type: "llama",
     gguf_layout: RopeLayout::Adjacent,
     qkv_bias: false,
+    output_bias: false,
     qk_norm: false,
     fused: false,
+    norms: Norms::Rms,
+    mlp: MlpKind::SwiGlu,
+    position_offset: None,
     sliding_layers: SlidingLayers::None,
     // Of Mistral, whose files call themselves LLaMA's.
     gguf_sliding_window: true,
@@ -175,6 +219,24 @@ pub const FAMILIES: &[Family] = &[
         defaults: Defaults { rms_norm_eps: 1e-5, max_position_embeddings: 4096, ..LLAMA.defaults },
         ..LLAMA
     },
+    Family {
+        name: "OPT",
+        // llama.cpp has no OPT: these are files of this program's own, in GGUF's names.
+        gguf: Some("opt"),
+        class: "OPTForCausalLM",
+        model_type: "opt",
+        gguf_layout: RopeLayout::Halves,
+        qkv_bias: true,
+        output_bias: true,
+        norms: Norms::LayerBefore,
+        mlp: MlpKind::Relu,
+        position_offset: Some(2),
+        gguf_sliding_window: false,
+        no_rope_layer_interval: Some(1),
+        // The epsilon is that of PyTorch's layer norms: a `config.json` has none.
+        defaults: Defaults { rms_norm_eps: 1e-5, tie_word_embeddings: true, ..LLAMA.defaults },
+        ..LLAMA
+    },
 ];
 
 impl Family {
@@ -206,8 +268,11 @@ impl Family {
         let interval = self.no_rope_layer_interval.unwrap_or(usize::MAX);
         Blocks {
             qkv_bias: self.qkv_bias,
+            output_bias: self.output_bias,
             qk_norm: self.qk_norm,
             fused: self.fused,
+            norms: self.norms,
+            mlp: self.mlp,
             sliding_window: None,
             full_attention_layers: Vec::new(),
             no_rope_layers: (0..layers).filter(|layer| (layer + 1).is_multiple_of(interval)).collect(),
@@ -221,10 +286,16 @@ impl Family {
 pub struct Blocks {
     /// Whether q, k and v have biases.
     pub qkv_bias: bool,
+    /// Whether o and both halves of the MLP have biases.
+    pub output_bias: bool,
     /// Whether every head of q and k goes through an RMS norm before rope.
     pub qk_norm: bool,
     /// Whether q, k and v are one tensor in the files, and gate and up another.
     pub fused: bool,
+    /// The norms.
+    pub norms: Norms,
+    /// The first half of the MLPs.
+    pub mlp: MlpKind,
     /// Tokens that a query sees in a layer with a sliding window, its own among them; `None` = no layer has one.
     pub sliding_window: Option<usize>,
     /// Layers that the window is not for, ascending: `full_attention` in the `layer_types` of a `config.json`.

@@ -7,8 +7,8 @@ use crate::gpu::{Buffer, Recorder};
 use crate::kernels::attention::{Members, Queries};
 use crate::kernels::matmul_columns::{Product, parts};
 use crate::kernels::rope_append::{Heads, Turns};
-use crate::kernels::{Cache, attention, embed, gate_up, matmul_columns, matmul_rows, rms_norm, rope_append};
-use crate::model::ModelWeights;
+use crate::kernels::{Cache, add_bias, add_positions, attention, embed, matmul_columns, matmul_rows, rope_append};
+use crate::model::{Added, ModelWeights};
 use crate::prune::{Block, Selector};
 
 /// Tokens above which every layer is a submission of its own, so that none runs into a driver's watchdog. In a browser whoever
@@ -49,7 +49,17 @@ pub(super) fn forward(
     let parts = parts(rec.gpu().tier(), tokens);
     let (model_heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
 
-    embed::record(rec, pass.ids, &model.embedding, x, tokens)?;
+    match (&model.project_in, &work.embedded) {
+        (Some(widen), Some(embedded)) => {
+            embed::record(rec, pass.ids, &model.embedding, embedded, tokens)?;
+            matmul_rows::record(rec, embedded.into(), widen, None, x.into(), tokens)?;
+        }
+        _ => embed::record(rec, pass.ids, &model.embedding, x, tokens)?,
+    }
+    if let Some((table, offset)) = model.positions.as_ref().zip(config.position_offset) {
+        add_positions::record(rec, x, places, (table, offset), (tokens, config.hidden_size))?;
+    }
+    let mut from_mlp = Added::default();
     for (layer, weights) in model.layers.iter().enumerate() {
         let cache = pass.caches[layer];
         let mut block = Block {
@@ -66,8 +76,7 @@ pub(super) fn forward(
             turns: weights.turns(pass.turns),
         };
 
-        let from_mlp = (layer > 0).then_some((added, parts));
-        rms_norm::record(rec, x.into(), from_mlp, &weights.attention_norm, block.normed, &work.norms, shape)?;
+        weights.attention_norm.record(rec, x.into(), from_mlp, block.normed, &work.norms, shape)?;
         let mask = selector.heads(rec, &block)?;
         let members = mask.as_ref().map_or(Members::All, |mask| Members::Kept(mask.place_of()));
         let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
@@ -88,18 +97,22 @@ pub(super) fn forward(
         matmul_columns::record(rec, mixed, &weights.o, chosen, Product::Parts(added), tokens)?;
 
         block.normed = work.normed_mlp(layer);
-        let from_attention = Some((added, parts));
-        rms_norm::record(rec, x.into(), from_attention, &weights.mlp_norm, block.normed, &work.norms, shape)?;
+        let from_attention = Added { parts: Some((added, parts)), bias: weights.o_bias.as_ref() };
+        weights.mlp_norm.record(rec, x.into(), from_attention, block.normed, &work.norms, shape)?;
         let mask = selector.channels(rec, &block)?;
         let kept = mask.as_ref().map(|mask| mask.kept());
         let chosen = mask.as_ref().map(|mask| (mask.kept(), mask.place_of()));
         let active = work.active(layer);
-        gate_up::record(rec, block.normed, (&weights.gate, &weights.up), kept, active, tokens)?;
+        weights.mlp.record(rec, block.normed, kept, active, tokens)?;
         selector.activated(rec, &block, active)?;
         // Nothing follows the last layer that could add its parts up for every token.
         let last = layer + 1 == model.layers.len();
         let into = if last { Product::Add(x.into()) } else { Product::Parts(added) };
         matmul_columns::record(rec, active, &weights.down, chosen, into, tokens)?;
+        from_mlp = Added { parts: Some((added, parts)), bias: weights.down_bias.as_ref() };
+        if let Some(bias) = weights.down_bias.as_ref().filter(|_| last) {
+            add_bias::record(rec, x, bias, (tokens, config.hidden_size))?;
+        }
 
         if tokens > TOKENS_PER_SUBMISSION {
             rec.submit()?;

@@ -8,6 +8,7 @@
 //! Invariant: one read-back a pass, of logits, likelihoods or the token drawn, after everything else is recorded.
 
 mod forward;
+mod head;
 mod options;
 mod sampler;
 mod scorer;
@@ -32,7 +33,7 @@ use crate::kernels::matrix;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::kernels::shapes::{self, Sample, Shaped};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::model::LayerWeights;
+use crate::model::{LayerWeights, Mlp};
 use crate::model::{ModelFiles, ModelWeights};
 use crate::prune::{Calibration, Chooser, Knowledge, UnitSets, statics};
 use std::sync::Arc;
@@ -167,8 +168,16 @@ fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
     let Some(known) = gpu.remembered(&name) else { return Ok(()) };
     let known: Option<[usize; 3]> = known.and_then(|text| serde_json::from_str(&text).ok());
     let layers = model.layers.iter();
-    let layers: Vec<Sample<'_>> =
-        layers.map(|LayerWeights { qkv, gate, up, down, .. }| Sample { qkv, gate, up, down }).collect();
+    let layers: Vec<Sample<'_>> = layers
+        .map(|LayerWeights { qkv, mlp, down, .. }| Sample {
+            qkv,
+            gate_up: match mlp {
+                Mlp::SwiGlu { gate, up } => Some((gate, up)),
+                Mlp::Relu { .. } => None,
+            },
+            down,
+        })
+        .collect();
     match known {
         Some(known) => Shaped::ALL.iter().zip(known).for_each(|(shaped, candidate)| shaped.choose(gpu, candidate)),
         None => {

@@ -1,11 +1,13 @@
 //! Batch evaluation: the likelihood of given tokens, under any method. No cache outlives a layer.
 
 use super::forward::{Pass, forward};
+use super::head::Head;
 use super::workspace::Workspace;
 use super::{CacheBuffers, Engine, check_rows};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
-use crate::kernels::{Rows, cross_entropy, matmul_rows, rms_norm};
+use crate::kernels::{Rows, cross_entropy};
+use crate::model::Added;
 use crate::prune::Selector;
 use std::sync::Arc;
 
@@ -32,8 +34,9 @@ pub struct Scorer {
     lengths: Buffer, // [samples]
     targets: Buffer, // [samples * length]
     normed: Buffer,  // [samples * length][H]
-    logits: Buffer,  // [rows at once][vocab]
-    nll: Buffer,     // [samples * length]
+    head: Head,
+    logits: Buffer, // [rows at once][vocab]
+    nll: Buffer,    // [samples * length]
     rows_at_once: usize,
     samples: usize,
     length: usize,
@@ -63,6 +66,7 @@ impl Scorer {
             lengths: gpu.zeros("lengths", samples)?,
             targets: gpu.zeros("targets", rows)?,
             normed: gpu.zeros("last state", rows * config.hidden_size)?,
+            head: Head::new(gpu, config, rows_at_once)?,
             logits: gpu.zeros("logits", rows_at_once * config.vocab_size)?,
             nll: gpu.zeros("likelihoods", rows)?,
             rows_at_once,
@@ -124,7 +128,7 @@ impl Scorer {
             }
             for first in (0..wanted.len()).step_by(self.rows_at_once) {
                 let count = self.rows_at_once.min(wanted.len() - first);
-                self.head(&mut rec, first, count)?;
+                self.record_head(&mut rec, first, count)?;
                 let out = (&self.targets, &self.nll);
                 cross_entropy::record(&mut rec, &self.logits, out, (first, count), self.engine.config().vocab_size)?;
                 rec.submit()?;
@@ -145,7 +149,7 @@ impl Scorer {
         self.last_norm(&mut rec, (0, 0), batch.len() * length)?;
         let mut all = Vec::new();
         for (sample, ids) in batch.iter().enumerate() {
-            self.head(&mut rec, sample * length + ids.len() - 1, 1)?;
+            self.record_head(&mut rec, sample * length + ids.len() - 1, 1)?;
             rec.submit()?;
             all.push(gpu.read(&self.logits, self.engine.config().vocab_size)?);
         }
@@ -234,11 +238,11 @@ impl Scorer {
         let shape = (rows, config.hidden_size, config.rms_norm_eps);
         let x = Rows { buffer: &self.work.residual, first: from as u32 };
         let y = Rows { buffer: &self.normed, first: to as u32 };
-        rms_norm::record(rec, x, None, &model.output_norm, y, &self.work.norms, shape)
+        model.output_norm.record(rec, x, Added::default(), y, &self.work.norms, shape)
     }
 
-    fn head(&self, rec: &mut crate::gpu::Recorder<'_>, first: usize, rows: usize) -> Result<()> {
+    fn record_head(&self, rec: &mut crate::gpu::Recorder<'_>, first: usize, rows: usize) -> Result<()> {
         let x = Rows { buffer: &self.normed, first: first as u32 };
-        matmul_rows::record(rec, x, self.engine.model.head(), None, (&self.logits).into(), rows)
+        self.head.record(rec, &self.engine.model, x, &self.logits, rows)
     }
 }

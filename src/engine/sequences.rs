@@ -7,6 +7,7 @@
 mod decode;
 
 use super::forward::{Pass, forward};
+use super::head::Head;
 use super::options::{SequenceOptions, Watched, check_settings};
 use super::traffic::Traffic;
 use super::workspace::Workspace;
@@ -14,7 +15,8 @@ use super::{CacheBuffers, Engine, check_rows};
 use crate::config::{Method, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
-use crate::kernels::{Cache, Rows, matmul_rows, rms_norm};
+use crate::kernels::{Cache, Rows};
+use crate::model::Added;
 use crate::prune::{
     Dense, Fixed, Flops, Half, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running, Watching,
     Window, statics,
@@ -66,7 +68,8 @@ struct Step {
     ids: Buffer,
     places: Buffer,
     lengths: Buffer,
-    last: Buffer,   // [samples][H]
+    last: Buffer, // [samples][H]
+    head: Head,
     logits: Buffer, // [samples][vocab]
 }
 
@@ -123,6 +126,7 @@ impl Sequences {
             places: gpu.zeros("places", samples * 2)?,
             lengths: gpu.upload("lengths", &vec![1u32; samples])?,
             last: gpu.zeros("last state", samples * config.hidden_size)?,
+            head: Head::new(gpu, config, samples)?,
             logits: gpu.zeros("logits", samples * config.vocab_size)?,
         };
         let caches = (0..config.num_hidden_layers)
@@ -530,9 +534,10 @@ impl Sequences {
         for (sample, &row) in rows.iter().enumerate() {
             let x = Rows { buffer: residual, first: row as u32 };
             let y = Rows { buffer: &self.step.last, first: sample as u32 };
-            rms_norm::record(rec, x, None, &model.output_norm, y, norms, (1, config.hidden_size, config.rms_norm_eps))?;
+            let shape = (1, config.hidden_size, config.rms_norm_eps);
+            model.output_norm.record(rec, x, Added::default(), y, norms, shape)?;
         }
-        matmul_rows::record(rec, (&self.step.last).into(), model.head(), None, (&self.step.logits).into(), rows.len())
+        self.step.head.record(rec, model, (&self.step.last).into(), &self.step.logits, rows.len())
     }
 }
 

@@ -16,12 +16,12 @@ pub struct Traffic {
 impl Traffic {
     /// Adds a pass: kept rows of the layers, and the whole output head.
     pub(super) fn add(&mut self, model: &ModelWeights, plan: &Plan) {
-        let head = bytes(model.head());
+        let head = bytes(model.head()) + model.project_out.as_ref().map_or(0.0, bytes);
         (self.read, self.dense) = (self.read + head, self.dense + head);
         for (weights, kept) in model.layers.iter().zip(&plan.layers) {
             let (heads, channels) = shares(model, kept);
             let (queries, keys) = queries_and_keys(model, weights);
-            let (attention, mlp) = (queries + bytes(&weights.o), first_half(weights) + bytes(&weights.down));
+            let (attention, mlp) = (queries + bytes(&weights.o), weights.mlp.bytes() as f64 + bytes(&weights.down));
             self.read += attention * heads + keys + mlp * channels;
             self.dense += attention + keys + mlp;
         }
@@ -34,7 +34,7 @@ impl Traffic {
                 self.read += bytes(&weights.qkv);
             }
             if plan.prunes_channels(layer) {
-                self.read += first_half(weights);
+                self.read += weights.mlp.bytes() as f64;
             }
         }
     }
@@ -43,7 +43,8 @@ impl Traffic {
     pub(super) fn add_dropped(&mut self, model: &ModelWeights, plan: &Plan) {
         for (weights, kept) in model.layers.iter().zip(&plan.layers) {
             let (heads, channels) = shares(model, kept);
-            self.read += queries_and_keys(model, weights).0 * (1.0 - heads) + first_half(weights) * (1.0 - channels);
+            self.read +=
+                queries_and_keys(model, weights).0 * (1.0 - heads) + weights.mlp.bytes() as f64 * (1.0 - channels);
         }
     }
 }
@@ -58,10 +59,6 @@ fn shares(model: &ModelWeights, kept: &LayerPlan) -> (f64, f64) {
 fn queries_and_keys(model: &ModelWeights, weights: &LayerWeights) -> (f64, f64) {
     let queries = model.config.num_attention_heads * model.config.head_dim;
     (weights.qkv.bytes_of(0..queries), weights.qkv.bytes_of(queries..weights.qkv.rows))
-}
-
-fn first_half(weights: &LayerWeights) -> f64 {
-    bytes(&weights.gate) + bytes(&weights.up)
 }
 
 fn bytes(weight: &Weight) -> f64 {

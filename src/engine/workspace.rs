@@ -9,13 +9,14 @@ use crate::prune::Window;
 
 /// Room for a pass over `tokens` tokens.
 pub(super) struct Workspace {
-    pub residual: Buffer, // [tokens][H]
-    pub norms: Buffer,    // [tokens]
-    pub qkv: Buffer,      // [tokens][(A + 2K)*d]
-    pub added: Buffer,    // [parts][tokens][H]: what o or down add to the residual stream
-    normed: Buffer,       // [tokens][H]
-    mixed: Buffer,        // [tokens][A*d]
-    active: Buffer,       // [tokens][stride(C)]
+    pub residual: Buffer,         // [tokens][H]
+    pub norms: Buffer,            // [tokens]
+    pub qkv: Buffer,              // [tokens][(A + 2K)*d]
+    pub added: Buffer,            // [parts][tokens][H]: what o or down add to the residual stream
+    pub embedded: Option<Buffer>, // [tokens][E], where embeddings are widened
+    normed: Buffer,               // [tokens][H]
+    mixed: Buffer,                // [tokens][A*d]
+    active: Buffer,               // [tokens][stride(C)]
     /// Where states are kept for a renewal.
     pub window: Option<Window>,
     /// The row of the next token there; `None` = nobody will ask for its states.
@@ -30,6 +31,10 @@ impl Workspace {
             norms: gpu.zeros("norms", tokens)?,
             qkv: gpu.zeros("q, k and v", tokens * (width + 2 * kv))?,
             added: gpu.zeros("added", most_parts(gpu, tokens) * model.hidden_size)?,
+            embedded: match model.word_embed_proj_dim {
+                Some(width) => Some(gpu.zeros("embedded", tokens * width)?),
+                None => None,
+            },
             normed: gpu.zeros("normed state", tokens * model.hidden_size)?,
             mixed: gpu.zeros("mixed values", tokens * width)?,
             active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,

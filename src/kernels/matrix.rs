@@ -101,10 +101,13 @@ pub fn measure(gpu: &Gpu, layers: &[Sample<'_>], head: &Weight) -> Result<()> {
     let (Some(units), Some(first), Tier::Gpu) = (gpu.matrix_units(), layers.first(), gpu.tier()) else {
         return Ok(());
     };
-    let widest = [first.qkv.cols, first.gate.cols, first.down.cols].into_iter().max().unwrap_or(0);
+    let widest = [first.qkv.cols, first.down.cols].into_iter().max().unwrap_or(0);
     let x: Vec<f32> = (0..(TOKENS * widest) as u32).map(spread).collect();
     let trial = Trial { gpu, x: gpu.upload("matrix x", &x)? };
     for op in Shaped::ALL {
+        if op == Shaped::GateUp && first.gate_up.is_none() {
+            continue;
+        }
         let mut agreed = Vec::new();
         for format in WeightFormat::ALL {
             let layer = layers.iter().find(|layer| op_formats(op, layer).iter().all(|&found| found == format));
@@ -140,7 +143,7 @@ pub fn measure(gpu: &Gpu, layers: &[Sample<'_>], head: &Weight) -> Result<()> {
 fn op_formats(op: Shaped, layer: &Sample<'_>) -> Vec<WeightFormat> {
     let weights = match op {
         Shaped::Rows => vec![layer.qkv],
-        Shaped::GateUp => vec![layer.gate, layer.up],
+        Shaped::GateUp => layer.gate_up.map_or(Vec::new(), |(gate, up)| vec![gate, up]),
         Shaped::Columns => vec![layer.down],
     };
     weights.iter().flat_map(|weight| weight.shards.iter().map(|shard| shard.format)).collect()
@@ -163,7 +166,8 @@ impl Trial<'_> {
     fn run(&self, op: Shaped, layer: &Sample<'_>, format: WeightFormat, tokens: usize) -> Result<Option<(f64, f64)>> {
         let (width, outputs) = match op {
             Shaped::Rows => (layer.qkv.rows, layer.qkv.rows),
-            Shaped::GateUp => (matmul_columns::stride(layer.gate.rows), layer.gate.rows),
+            // As many channels as down takes.
+            Shaped::GateUp => (matmul_columns::stride(layer.down.cols), layer.down.cols),
             Shaped::Columns => (layer.down.rows, layer.down.rows),
         };
         let [plain, fast] = [self.gpu.zeros("tiled y", tokens * width)?, self.gpu.zeros("matrix y", tokens * width)?];
@@ -208,7 +212,10 @@ impl Trial<'_> {
         let (x, all) = ((&self.x).into(), None::<Kept<'_>>);
         match op {
             Shaped::Rows => matmul_rows::record(rec, x, layer.qkv, all, y.into(), tokens),
-            Shaped::GateUp => gate_up::record(rec, x, (layer.gate, layer.up), all, y.into(), tokens),
+            Shaped::GateUp => match layer.gate_up {
+                Some(both) => gate_up::record(rec, x, both, all, y.into(), tokens),
+                None => Ok(()),
+            },
             Shaped::Columns => matmul_columns::record(rec, x, layer.down, None, Product::Set(y.into()), tokens),
         }
     }

@@ -68,10 +68,8 @@ impl Shaped {
 pub struct Sample<'a> {
     /// By rows.
     pub qkv: &'a Weight,
-    /// By rows.
-    pub gate: &'a Weight,
-    /// By rows, shaped like `gate`.
-    pub up: &'a Weight,
+    /// By rows, two of a shape, where the layer has such.
+    pub gate_up: Option<(&'a Weight, &'a Weight)>,
     /// By columns.
     pub down: &'a Weight,
 }
@@ -83,10 +81,13 @@ pub struct Sample<'a> {
 pub fn measure(gpu: &Gpu, layers: &[Sample<'_>]) -> Result<[usize; 3]> {
     let mut chosen = [0; 3];
     let Some(first) = layers.first() else { return Ok(chosen) };
-    let widest = first.gate.rows.max(first.gate.cols).max(first.qkv.rows);
+    let widest = first.down.cols.max(first.down.rows).max(first.qkv.rows);
     let parts = matmul_columns::parts(gpu.tier(), 1);
     let bench = Bench { gpu, layers, x: gpu.zeros("shapes x", widest)?, y: gpu.zeros("shapes y", widest * parts)? };
     for shaped in Shaped::ALL {
+        if shaped == Shaped::GateUp && first.gate_up.is_none() {
+            continue;
+        }
         let mut best = f64::INFINITY;
         for candidate in 0..shaped.candidates(gpu.tier()).len() {
             shaped.choose(gpu, candidate);
@@ -140,7 +141,10 @@ impl Bench<'_> {
         let (x, y, all) = ((&self.x).into(), (&self.y).into(), None::<Kept<'_>>);
         match shaped {
             Shaped::Rows => matmul_rows::record(rec, x, layer.qkv, all, y, 1),
-            Shaped::GateUp => gate_up::record(rec, x, (layer.gate, layer.up), all, y, 1),
+            Shaped::GateUp => match layer.gate_up {
+                Some(both) => gate_up::record(rec, x, both, all, y, 1),
+                None => Ok(()),
+            },
             Shaped::Columns => matmul_columns::record(rec, x, layer.down, None, Product::Parts(&self.y), 1),
         }
     }

@@ -8,7 +8,7 @@ use super::mapped::{MappedFile, hex};
 use super::names::Convention;
 use super::safetensors::Folder;
 use super::tensor::{LayerTensor, TensorEntry, TensorRole, TensorType, TensorView};
-use crate::config::{ModelConfig, TextSource};
+use crate::config::{ModelConfig, Norms, TextSource};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,8 +130,12 @@ impl ModelFiles {
             None => Ok(()),
             Some(name) => {
                 let (family, layers) = (self.config.family(), self.config.num_hidden_layers);
-                let biases =
-                    if self.config.blocks.qkv_bias { "with biases of q, k and v alone" } else { "without biases" };
+                let blocks = &self.config.blocks;
+                let biases = match (blocks.qkv_bias, blocks.output_bias) {
+                    (_, true) => "with biases",
+                    (true, false) => "with biases of q, k and v alone",
+                    (false, false) => "without biases",
+                };
                 let supported = format!("the tensors of a dense {family} of {layers} layers {biases}");
                 Err(Error::Unsupported { what: "tensor", name: name.clone(), supported })
             }
@@ -264,6 +268,7 @@ impl ModelFiles {
     fn convention(&self) -> Convention {
         match self.format {
             Format::Gguf { .. } => Convention::Gguf,
+            Format::HuggingFace { .. } if self.config.architecture == "opt" => Convention::HuggingFaceOpt,
             Format::HuggingFace { .. } => Convention::HuggingFace,
         }
     }
@@ -274,10 +279,17 @@ impl ModelFiles {
             .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| (layer, tensor)))
             .filter(|(_, tensor)| tensor.is_in(&self.config.blocks))
             .map(|(layer, tensor)| TensorRole::Layer(layer, tensor));
+        let norms = self.config.blocks.norms;
+        let projects = self.config.word_embed_proj_dim.is_some();
         std::iter::once(TensorRole::TokenEmbedding)
+            .chain(self.config.position_offset.map(|_| TensorRole::PositionEmbedding))
+            .chain(projects.then_some(TensorRole::ProjectIn))
             .chain(self.has(TensorRole::RopeFactors).then_some(TensorRole::RopeFactors))
             .chain(layers)
-            .chain([TensorRole::OutputNorm])
+            // Where norms follow, the last block's is the last of all.
+            .chain((norms != Norms::LayerBehind).then_some(TensorRole::OutputNorm))
+            .chain((norms == Norms::LayerBefore).then_some(TensorRole::OutputNormBias))
+            .chain(projects.then_some(TensorRole::ProjectOut))
             .chain((!self.config.tie_word_embeddings).then_some(TensorRole::Output))
     }
 
@@ -291,11 +303,21 @@ impl ModelFiles {
             config.num_key_value_heads.saturating_mul(config.head_dim),
         );
         match role {
-            TensorRole::TokenEmbedding | TensorRole::Output => [config.vocab_size, hidden],
-            TensorRole::OutputNorm => [1, hidden],
+            TensorRole::TokenEmbedding | TensorRole::Output => [config.vocab_size, config.embedding_width()],
+            TensorRole::PositionEmbedding => {
+                [config.max_position_embeddings.saturating_add(config.position_offset.unwrap_or(0)), hidden]
+            }
+            TensorRole::ProjectIn => [hidden, config.embedding_width()],
+            TensorRole::ProjectOut => [config.embedding_width(), hidden],
+            TensorRole::OutputNorm | TensorRole::OutputNormBias => [1, hidden],
             TensorRole::RopeFactors => [1, config.head_dim / 2],
             TensorRole::Layer(_, tensor) => match tensor {
-                LayerTensor::AttentionNorm | LayerTensor::MlpNorm => [1, hidden],
+                LayerTensor::AttentionNorm
+                | LayerTensor::AttentionNormBias
+                | LayerTensor::OBias
+                | LayerTensor::MlpNorm
+                | LayerTensor::MlpNormBias
+                | LayerTensor::DownBias => [1, hidden],
                 LayerTensor::Q => [query, hidden],
                 LayerTensor::K | LayerTensor::V => [key, hidden],
                 LayerTensor::QBias => [1, query],
@@ -303,6 +325,7 @@ impl ModelFiles {
                 LayerTensor::QNorm | LayerTensor::KNorm => [1, config.head_dim],
                 LayerTensor::O => [hidden, query],
                 LayerTensor::Gate | LayerTensor::Up => [config.intermediate_size, hidden],
+                LayerTensor::UpBias => [1, config.intermediate_size],
                 LayerTensor::Down => [hidden, config.intermediate_size],
             },
         }

@@ -9,7 +9,9 @@ pub mod datasets;
 pub mod files;
 pub mod gguf;
 mod mapped;
+mod mlp;
 mod names;
+mod norm;
 // The browser has neither files nor processes; a page fetches its model itself.
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pull;
@@ -25,5 +27,7 @@ mod weights;
 
 pub use files::ModelFiles;
 pub use mapped::MappedFile;
+pub use mlp::Mlp;
+pub use norm::{Added, Norm};
 pub use tensor::{LayerTensor, TensorRole, TensorType, TensorView};
 pub use weights::{LayerWeights, ModelWeights};

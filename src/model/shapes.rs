@@ -1,10 +1,10 @@
 //! Shapes of known models, for measurements without their files.
 
-use crate::config::{ModelConfig, RopeLayout};
+use crate::config::{Family, ModelConfig};
 use crate::error::{Error, Result};
 
 /// Names of the shapes that [`by_name`] knows.
-pub const NAMES: [&str; 4] = ["smollm2-135m", "tinyllama-1.1b", "llama-2-7b", "llama-3-8b"];
+pub const NAMES: [&str; 6] = ["smollm2-135m", "tinyllama-1.1b", "llama-2-7b", "llama-3-8b", "opt-125m", "opt-13b"];
 
 /// What sets a shape apart: the fields of the published `config.json`.
 struct Sizes {
@@ -69,10 +69,20 @@ pub fn by_name(name: &str) -> Result<ModelConfig> {
             rope_theta: 5e5,
             tied: false,
         },
-        _ => return Err(unknown(name)),
+        "opt-125m" => opt(768, 12, 12),
+        "opt-13b" => opt(5120, 40, 40),
+        _ => {
+            let known = NAMES.join(", ");
+            return Err(Error::Setting(format!("there is no shape `{name}`; shapes: {known}")));
+        }
     };
+    let family = match name.starts_with("opt-") {
+        true => "opt",
+        false => "llama",
+    };
+    let family = Family::by_gguf(family).ok_or_else(|| Error::Internal(format!("no family of the shape `{name}`")))?;
     Ok(ModelConfig {
-        architecture: "llama".into(),
+        architecture: family.model_type.into(),
         name: Some(name.into()),
         hidden_size: sizes.hidden,
         intermediate_size: sizes.channels,
@@ -84,21 +94,28 @@ pub fn by_name(name: &str) -> Result<ModelConfig> {
         rms_norm_eps: 1e-5,
         rope_theta: sizes.rope_theta,
         rope_scaling: None,
-        rope_layout: RopeLayout::Adjacent,
+        rope_layout: family.gguf_layout,
         max_position_embeddings: sizes.context,
         tie_word_embeddings: sizes.tied,
-        blocks: Default::default(),
+        position_offset: family.position_offset,
+        word_embed_proj_dim: None,
+        blocks: family.blocks(sizes.layers),
     })
 }
 
-fn unknown(name: &str) -> Error {
-    let known = NAMES.join(", ");
-    Error::Setting(match name.starts_with("opt-") {
-        true => format!(
-            "the shape `{name}` cannot run yet: OPT's blocks (LayerNorm, biases, learned positions, an MLP with ReLU) are not in the engine, they come later; shapes that run: {known}"
-        ),
-        false => format!("there is no shape `{name}`; shapes: {known}"),
-    })
+/// All of OPT but the 350M one are alike: as many key/value heads as query heads, MLPs four times as wide as the state.
+fn opt(hidden: usize, layers: usize, heads: usize) -> Sizes {
+    Sizes {
+        hidden,
+        channels: 4 * hidden,
+        layers,
+        heads,
+        kv_heads: heads,
+        vocab: 50_272,
+        context: 2048,
+        rope_theta: 1e4,
+        tied: true,
+    }
 }
 
 #[cfg(test)]
@@ -112,18 +129,17 @@ mod tests {
             config.validate().unwrap();
             let (hidden, d) = (config.hidden_size, config.head_dim);
             let attention = 2 * hidden * d * (config.num_attention_heads + config.num_key_value_heads);
-            let layer = attention + 3 * hidden * config.intermediate_size;
+            let layer = attention + (1 + config.blocks.mlp.matrices()) * hidden * config.intermediate_size;
             let heads = if config.tie_word_embeddings { 1 } else { 2 };
             (config.num_hidden_layers * layer + heads * config.vocab_size * hidden) as f64
         };
         let millions = NAMES.map(|name| (parameters(name) / 1e6).round());
-        assert_eq!(millions, [134.0, 1100.0, 6738.0, 8030.0]);
+        assert_eq!(millions, [134.0, 1100.0, 6738.0, 8030.0, 124.0, 12841.0]);
     }
 
     #[test]
-    fn shapes_that_cannot_run_are_told_apart_from_unknown_ones() {
-        let said = |name: &str| by_name(name).unwrap_err().to_string();
-        assert!(said("opt-13b").contains("OPT's blocks") && said("opt-13b").contains("later"));
-        assert!(said("gpt-5").contains("no shape `gpt-5`") && said("gpt-5").contains("llama-2-7b"));
+    fn an_unknown_shape_is_told_those_that_are_known() {
+        let said = by_name("gpt-5").unwrap_err().to_string();
+        assert!(said.contains("no shape `gpt-5`") && said.contains("llama-2-7b"), "{said}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the `bytes` of a [`TensorView`] are exactly `rows * kind.row_bytes(cols)` long.
 
-use crate::config::Blocks;
+use crate::config::{Blocks, MlpKind, Norms};
 use std::fmt;
 
 macro_rules! tensor_types {
@@ -104,8 +104,10 @@ impl fmt::Display for TensorType {
 /// `A` heads, `K` key/value heads, `d` elements of a head, `C` channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerTensor {
-    /// Scale of the norm before attention, `[H]`.
+    /// Scale of the norm of attention, `[H]`.
     AttentionNorm,
+    /// Shift of the norm of attention, `[H]`.
+    AttentionNormBias,
     /// Query projection, `[A*d, H]`.
     Q,
     /// Key projection, `[K*d, H]`.
@@ -124,20 +126,29 @@ pub enum LayerTensor {
     KNorm,
     /// Output projection of attention, `[H, A*d]`.
     O,
-    /// Scale of the norm before the MLP, `[H]`.
+    /// Bias of that projection, `[H]`.
+    OBias,
+    /// Scale of the norm of the MLP, `[H]`.
     MlpNorm,
+    /// Shift of the norm of the MLP, `[H]`.
+    MlpNormBias,
     /// Gate projection, `[C, H]`.
     Gate,
-    /// Up projection, `[C, H]`.
+    /// Up projection, `[C, H]`; fc1 of OPT.
     Up,
-    /// Down projection, `[H, C]`.
+    /// Bias of that projection, `[C]`.
+    UpBias,
+    /// Down projection, `[H, C]`; fc2 of OPT.
     Down,
+    /// Bias of that projection, `[H]`.
+    DownBias,
 }
 
 impl LayerTensor {
     /// Every one, in the order of the forward pass.
-    pub const ALL: [LayerTensor; 14] = [
+    pub const ALL: [LayerTensor; 19] = [
         LayerTensor::AttentionNorm,
+        LayerTensor::AttentionNormBias,
         LayerTensor::Q,
         LayerTensor::K,
         LayerTensor::V,
@@ -147,10 +158,14 @@ impl LayerTensor {
         LayerTensor::QNorm,
         LayerTensor::KNorm,
         LayerTensor::O,
+        LayerTensor::OBias,
         LayerTensor::MlpNorm,
+        LayerTensor::MlpNormBias,
         LayerTensor::Gate,
         LayerTensor::Up,
+        LayerTensor::UpBias,
         LayerTensor::Down,
+        LayerTensor::DownBias,
     ];
 
     /// Whether blocks of this kind have it.
@@ -158,6 +173,9 @@ impl LayerTensor {
         match self {
             LayerTensor::QBias | LayerTensor::KBias | LayerTensor::VBias => blocks.qkv_bias,
             LayerTensor::QNorm | LayerTensor::KNorm => blocks.qk_norm,
+            LayerTensor::OBias | LayerTensor::UpBias | LayerTensor::DownBias => blocks.output_bias,
+            LayerTensor::AttentionNormBias | LayerTensor::MlpNormBias => blocks.norms != Norms::Rms,
+            LayerTensor::Gate => blocks.mlp == MlpKind::SwiGlu,
             _ => true,
         }
     }
@@ -166,11 +184,19 @@ impl LayerTensor {
 /// What a tensor is for, independent of the file's naming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorRole {
-    /// Token embedding, `[vocab, H]`.
+    /// Token embedding, `[vocab, E]`, where `E` is `H` but for models that project it.
     TokenEmbedding,
+    /// Learned positions, `[offset + positions, H]`.
+    PositionEmbedding,
+    /// What widens an embedding, `[H, E]`.
+    ProjectIn,
     /// Scale of the last norm, `[H]`.
     OutputNorm,
-    /// Output head, `[vocab, H]`; absent where it is tied to the embedding.
+    /// Shift of the last norm, `[H]`.
+    OutputNormBias,
+    /// What narrows the last state, `[E, H]`.
+    ProjectOut,
+    /// Output head, `[vocab, E]`; absent where it is tied to the embedding.
     Output,
     /// Divisors of the rotary frequencies, `[d / 2]`; only some GGUF files have them.
     RopeFactors,

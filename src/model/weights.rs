@@ -2,20 +2,21 @@
 //! that are read one after another: the host never holds a second copy.
 
 use super::files::Tensors;
-use super::{LayerTensor, ModelFiles, TensorRole, TensorView};
-use crate::config::{Blocks, ModelConfig, RopeLayout};
+use super::{LayerTensor, Mlp, ModelFiles, Norm, TensorRole, TensorView};
+use crate::config::{Blocks, MlpKind, ModelConfig, Norms, RopeLayout};
 use crate::error::{Error, Result};
 use crate::format::{HostTensor, Layout, Weight, WeightFormat, rows_per_shard};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::column_power::{self, Degree};
+use crate::kernels::layer_norm::Place;
 use crate::kernels::rope_append::{self, Turns};
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The weights of one transformer layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
 pub struct LayerWeights {
-    /// `[H]`.
-    pub attention_norm: Buffer,
+    /// In front of attention.
+    pub attention_norm: Norm,
     /// `[A*d + 2*K*d, H]`, by rows: q, then k, then v.
     pub qkv: Weight,
     /// `[A*d + 2*K*d]`: what is added to q, k and v; `None` = nothing.
@@ -28,16 +29,18 @@ pub struct LayerWeights {
     pub sliding_window: Option<usize>,
     /// `[H, A*d]`, by columns.
     pub o: Weight,
+    /// `[H]`: what is added to what o makes; `None` = nothing.
+    pub o_bias: Option<Buffer>,
     /// `[A*d]`: the constant factor of each column's score.
     pub o_power: Buffer,
-    /// `[H]`.
-    pub mlp_norm: Buffer,
-    /// `[C, H]`, by rows.
-    pub gate: Weight,
-    /// `[C, H]`, by rows, cut like `gate`.
-    pub up: Weight,
+    /// In front of the MLP.
+    pub mlp_norm: Norm,
+    /// The first half of the MLP.
+    pub mlp: Mlp,
     /// `[H, C]`, by columns.
     pub down: Weight,
+    /// `[H]`: what is added to what down makes; `None` = nothing.
+    pub down_bias: Option<Buffer>,
     /// `[C]`: the constant factor of each channel's score.
     pub down_power: Buffer,
 }
@@ -50,8 +53,8 @@ impl LayerWeights {
 
     /// Names of the formats of its matrices.
     pub fn formats(&self) -> Vec<&'static str> {
-        let weights = [&self.qkv, &self.o, &self.gate, &self.up, &self.down];
-        weights.into_iter().flat_map(|weight| &weight.shards).map(|shard| shard.format.name()).collect()
+        let weights = [&self.qkv, &self.o].into_iter().chain(self.mlp.matrices()).chain([&self.down]);
+        weights.flat_map(|weight| &weight.shards).map(|shard| shard.format.name()).collect()
     }
 }
 
@@ -59,12 +62,18 @@ impl LayerWeights {
 pub struct ModelWeights {
     /// Its shape.
     pub config: ModelConfig,
-    /// `[vocab, H]`, by rows.
+    /// `[vocab, E]`, by rows, where `E` is `H` but for models that project it.
     pub embedding: Weight,
-    /// `[vocab, H]`, by rows; `None` = the embedding.
+    /// `[offset + positions, H]`: learned positions.
+    pub positions: Option<Buffer>,
+    /// `[H, E]`, by rows: what widens an embedding.
+    pub project_in: Option<Weight>,
+    /// `[E, H]`, by rows: what narrows the last state.
+    pub project_out: Option<Weight>,
+    /// `[vocab, E]`, by rows; `None` = the embedding.
     pub output: Option<Weight>,
-    /// `[H]`.
-    pub output_norm: Buffer,
+    /// Behind the last layer.
+    pub output_norm: Norm,
     /// In order.
     pub layers: Vec<LayerWeights>,
     pub(super) frequencies: Vec<f32>,
@@ -93,12 +102,10 @@ impl ModelWeights {
         });
         let (embedding, output) =
             ends.map_err(|_| Error::Internal("the upload of the embedding panicked".into()))??;
-        let layers = layers?;
-        let output_norm = norm(gpu, files, TensorRole::OutputNorm)?;
+        let model = with_ends(gpu, files, config, embedding, output, layers?)?;
         gpu.wait()?;
         progress(1.0)?;
-        let frequencies = config.rope_frequencies();
-        Ok(ModelWeights { config, embedding, output, output_norm, layers, frequencies })
+        Ok(model)
     }
 
     /// Reads and uploads every tensor, one after another; `progress` as in `upload`.
@@ -114,21 +121,24 @@ impl ModelWeights {
         let config = files.config.clone();
         let held = files.hold(&[TensorRole::TokenEmbedding]).await?;
         let embedding = weight(gpu, &held, TensorRole::TokenEmbedding, Layout::Rows)?;
-        let held = files.hold(&[TensorRole::Output, TensorRole::OutputNorm]).await?;
+        let held = files.hold(&[TensorRole::Output]).await?;
         let output = match config.tie_word_embeddings {
             true => None,
             false => Some(weight(gpu, &held, TensorRole::Output, Layout::Rows)?),
         };
-        let output_norm = norm(gpu, &held, TensorRole::OutputNorm)?;
         let mut layers = Vec::new();
         for index in 0..config.num_hidden_layers {
-            let roles = LayerTensor::ALL.map(|tensor| TensorRole::Layer(index, tensor));
-            layers.push(layer(gpu, &files.hold(&roles).await?, &config.blocks, index)?);
+            // Where norms follow their blocks, the one in front of this layer is the one before's.
+            let before = index.checked_sub(1).into_iter().flat_map(|before| norm_roles(before, true));
+            let own = LayerTensor::ALL.map(|tensor| TensorRole::Layer(index, tensor));
+            let held = files.hold(&own.into_iter().chain(before).collect::<Vec<TensorRole>>()).await?;
+            layers.push(layer(gpu, &held, &config.blocks, index)?);
             gpu.idle().await?;
             progress((index + 1) as f32 / config.num_hidden_layers as f32)?;
         }
-        let frequencies = config.rope_frequencies();
-        Ok(ModelWeights { config, embedding, output, output_norm, layers, frequencies })
+        let last = norm_roles(config.num_hidden_layers - 1, true);
+        let held = files.hold(&ENDS.into_iter().chain(last).collect::<Vec<TensorRole>>()).await?;
+        with_ends(gpu, &held, config, embedding, output, layers)
     }
 
     /// The output head.
@@ -151,6 +161,51 @@ impl ModelWeights {
         let eps = self.config.rms_norm_eps;
         Turns { table, head_dim: self.config.head_dim, adjacent, bias: None, norms: None, eps, no_rope: false }
     }
+}
+
+/// What is in front of the layers and behind them, beside the embedding and the head.
+#[cfg(target_arch = "wasm32")]
+const ENDS: [TensorRole; 5] = [
+    TensorRole::PositionEmbedding,
+    TensorRole::ProjectIn,
+    TensorRole::OutputNorm,
+    TensorRole::OutputNormBias,
+    TensorRole::ProjectOut,
+];
+
+/// The whole model, with what is in front of the layers and behind them.
+fn with_ends(
+    gpu: &Gpu,
+    files: &impl Tensors,
+    config: ModelConfig,
+    embedding: Weight,
+    output: Option<Weight>,
+    layers: Vec<LayerWeights>,
+) -> Result<ModelWeights> {
+    let projection = |role| weight(gpu, files, role, Layout::Rows);
+    let projects = config.word_embed_proj_dim.is_some();
+    let output_norm = match config.blocks.norms {
+        Norms::Rms => Norm::Rms(gpu.upload("norm", &vector(files, TensorRole::OutputNorm)?)?),
+        Norms::LayerBefore => {
+            layer_norm(gpu, files, [TensorRole::OutputNorm, TensorRole::OutputNormBias], Place::Before)?
+        }
+        // Of the last block. The rows it is asked for may come twice: the residual stream stays.
+        Norms::LayerBehind => layer_norm(gpu, files, norm_roles(config.num_hidden_layers - 1, true), Place::Before)?,
+    };
+    Ok(ModelWeights {
+        embedding,
+        positions: match config.position_offset {
+            Some(_) => Some(gpu.upload("positions", &vector(files, TensorRole::PositionEmbedding)?)?),
+            None => None,
+        },
+        project_in: if projects { Some(projection(TensorRole::ProjectIn)?) } else { None },
+        project_out: if projects { Some(projection(TensorRole::ProjectOut)?) } else { None },
+        output,
+        output_norm,
+        layers,
+        frequencies: config.rope_frequencies(),
+        config,
+    })
 }
 
 /// All layers: laying weights out keeps a processor busy longer than reading them, so every processor takes some.
@@ -221,10 +276,20 @@ fn layer(gpu: &Gpu, files: &impl Tensors, blocks: &Blocks, index: usize) -> Resu
         let parts = tensors.iter().map(|&tensor| vector(files, role(tensor))).collect::<Result<Vec<Vec<f32>>>>()?;
         gpu.upload(name, &parts.concat()).map(Some)
     };
-    let (gate, up) = (files.tensor(role(LayerTensor::Gate))?, files.tensor(role(LayerTensor::Up))?);
-    let together = shard_rows(gpu, gate, Layout::Rows)?.min(shard_rows(gpu, up, Layout::Rows)?);
+    let mlp = match blocks.mlp {
+        MlpKind::SwiGlu => {
+            let (gate, up) = (files.tensor(role(LayerTensor::Gate))?, files.tensor(role(LayerTensor::Up))?);
+            let together = shard_rows(gpu, gate, Layout::Rows)?.min(shard_rows(gpu, up, Layout::Rows)?);
+            let cut = |view| Weight::upload(gpu, host(view)?, Layout::Rows, together);
+            Mlp::SwiGlu { gate: cut(gate)?, up: cut(up)? }
+        }
+        MlpKind::Relu => Mlp::Relu {
+            up: weight(gpu, files, role(LayerTensor::Up), Layout::Rows)?,
+            bias: gpu.upload("up bias", &vector(files, role(LayerTensor::UpBias))?)?,
+        },
+    };
     Ok(LayerWeights {
-        attention_norm: norm(gpu, files, role(LayerTensor::AttentionNorm))?,
+        attention_norm: norm(gpu, files, blocks.norms, index, false)?,
         qkv: Weight::stack(
             gpu,
             &[tensor(LayerTensor::Q)?, tensor(LayerTensor::K)?, tensor(LayerTensor::V)?],
@@ -235,11 +300,12 @@ fn layer(gpu: &Gpu, files: &impl Tensors, blocks: &Blocks, index: usize) -> Resu
         has_rope: blocks.has_rope(index),
         sliding_window: blocks.sliding_window_of(index),
         o,
+        o_bias: joined("o bias", blocks.output_bias, &[LayerTensor::OBias])?,
         o_power,
-        mlp_norm: norm(gpu, files, role(LayerTensor::MlpNorm))?,
-        gate: Weight::upload(gpu, host(gate)?, Layout::Rows, together)?,
-        up: Weight::upload(gpu, host(up)?, Layout::Rows, together)?,
+        mlp_norm: norm(gpu, files, blocks.norms, index, true)?,
+        mlp,
         down,
+        down_bias: joined("down bias", blocks.output_bias, &[LayerTensor::DownBias])?,
         down_power,
     })
 }
@@ -271,6 +337,27 @@ fn vector(files: &impl Tensors, role: TensorRole) -> Result<Vec<f32>> {
     Ok(tensor.format.dequantise(tensor.bytes))
 }
 
-fn norm(gpu: &Gpu, files: &impl Tensors, role: TensorRole) -> Result<Buffer> {
-    gpu.upload("norm", &vector(files, role)?)
+/// The norm in front of a layer's half: its own, or where norms follow, that of the half before, if there is one.
+fn norm(gpu: &Gpu, files: &impl Tensors, norms: Norms, layer: usize, of_mlp: bool) -> Result<Norm> {
+    match (norms, layer, of_mlp) {
+        (Norms::Rms, ..) => Ok(Norm::Rms(gpu.upload("norm", &vector(files, norm_roles(layer, of_mlp)[0])?)?)),
+        (Norms::LayerBefore, ..) => layer_norm(gpu, files, norm_roles(layer, of_mlp), Place::Before),
+        (Norms::LayerBehind, 0, false) => Ok(Norm::Layer(gpu.zeros("no norm", 4)?, Place::Nowhere)),
+        (Norms::LayerBehind, _, false) => layer_norm(gpu, files, norm_roles(layer - 1, true), Place::Behind),
+        (Norms::LayerBehind, _, true) => layer_norm(gpu, files, norm_roles(layer, false), Place::Behind),
+    }
+}
+
+/// Scale and shift of the norm of a layer's half.
+fn norm_roles(layer: usize, of_mlp: bool) -> [TensorRole; 2] {
+    let tensors = match of_mlp {
+        false => [LayerTensor::AttentionNorm, LayerTensor::AttentionNormBias],
+        true => [LayerTensor::MlpNorm, LayerTensor::MlpNormBias],
+    };
+    tensors.map(|tensor| TensorRole::Layer(layer, tensor))
+}
+
+fn layer_norm(gpu: &Gpu, files: &impl Tensors, roles: [TensorRole; 2], place: Place) -> Result<Norm> {
+    let [scale, shift] = [vector(files, roles[0])?, vector(files, roles[1])?];
+    Ok(Norm::Layer(gpu.upload("norm", &[scale, shift].concat())?, place))
 }

@@ -211,7 +211,8 @@ impl Flops {
                     rows * 2.0 * model.hidden_size as f64 * d * (heads + 2.0 * kv) + attended * 4.0 * d * heads;
             }
             if plan.prunes_channels(layer) {
-                self.probe += sizes.channels.rows() as f64 * 4.0 * (model.hidden_size * model.intermediate_size) as f64;
+                let first_half = model.blocks.mlp.matrices() * model.hidden_size * model.intermediate_size;
+                self.probe += sizes.channels.rows() as f64 * 2.0 * first_half as f64;
             }
         }
     }
@@ -222,7 +223,8 @@ impl Flops {
         for layer in &plan.layers {
             let heads = (model.num_attention_heads - layer.heads) as f64;
             let channels = (model.intermediate_size - layer.channels) as f64;
-            self.probe += rows * (2.0 * hidden * d * heads + 4.0 * hidden * channels) + attended * 4.0 * d * heads;
+            let matrices = d * heads + model.blocks.mlp.matrices() as f64 * channels;
+            self.probe += rows * 2.0 * hidden * matrices + attended * 4.0 * d * heads;
         }
     }
 }
@@ -246,7 +248,8 @@ impl std::ops::Sub for Flops {
 fn block(model: &ModelConfig, layer: LayerPlan, kv_heads: usize, queries: f64, attended: f64) -> f64 {
     let (hidden, d) = (model.hidden_size as f64, model.head_dim as f64);
     let (heads, kv, channels) = (layer.heads as f64, kv_heads as f64, layer.channels as f64);
-    let matrices = hidden * d * (2.0 * heads + 2.0 * kv) + 3.0 * hidden * channels;
+    let matrices =
+        hidden * d * (2.0 * heads + 2.0 * kv) + (1.0 + model.blocks.mlp.matrices() as f64) * hidden * channels;
     queries * 2.0 * matrices + attended * 4.0 * d * heads
 }
 
@@ -271,6 +274,8 @@ mod tests {
             rope_layout: crate::config::RopeLayout::Adjacent,
             max_position_embeddings: 8192,
             tie_word_embeddings: true,
+            position_offset: None,
+            word_embed_proj_dim: None,
             blocks: Default::default(),
         }
     }

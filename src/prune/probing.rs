@@ -13,7 +13,7 @@ use crate::kernels::matmul_columns::stride;
 use crate::kernels::rope_append::Heads;
 use crate::kernels::top_k::Choice;
 use crate::kernels::{
-    Cache, Rows, attention, fusion, gate_up, gather_probe, history_update, matmul_rows, probe_statistic, rope_append,
+    Cache, Rows, attention, fusion, gather_probe, history_update, matmul_rows, probe_statistic, rope_append,
     sample_importance, token_importance, top_k,
 };
 use std::sync::Arc;
@@ -319,8 +319,7 @@ impl Selector for Probing {
         };
         self.gather(rec, block, site)?;
         let (s, weights) = (&self.scratch, block.weights);
-        let both = (&weights.gate, &weights.up);
-        gate_up::record(rec, (&s.normed).into(), both, None, (&s.ranked).into(), site.size.rows())?;
+        weights.mlp.record(rec, (&s.normed).into(), None, (&s.ranked).into(), site.size.rows())?;
         self.choose(rec, block, Half::Mlp, (site, mask))?;
         Ok(Some(mask.clone()))
     }

@@ -14,7 +14,7 @@ use crate::kernels::attention::{Members, Queries};
 use crate::kernels::history_update::{Update, Value};
 use crate::kernels::matmul_columns::stride;
 use crate::kernels::rope_append::{Heads, Turns};
-use crate::kernels::{Cache, HistoryRows, Kept, Rows, attention, gate_up, history_update, matmul_rows, rope_append};
+use crate::kernels::{Cache, HistoryRows, Kept, Rows, attention, history_update, matmul_rows, rope_append};
 use crate::model::LayerWeights;
 use std::sync::Arc;
 
@@ -228,8 +228,7 @@ impl Running {
                 add(rec, (&window.active[layer], value), kept, sums, weights.down.cols, (rows, weight))?;
                 if let Some(dropped) = channels.as_ref().and_then(|mask| mask.dropped()) {
                     let normed = Rows::from(&window.normed_mlp[layer]);
-                    let both = (&weights.gate, &weights.up);
-                    gate_up::record(rec, normed, both, Some(dropped), (&self.active).into(), rows)?;
+                    weights.mlp.record(rec, normed, Some(dropped), (&self.active).into(), rows)?;
                     add(rec, (&self.active, value), Some(dropped), sums, weights.down.cols, (rows, weight))?;
                 }
             }

@@ -20,6 +20,8 @@ pub fn config() -> ModelConfig {
         rope_layout: RopeLayout::Adjacent,
         max_position_embeddings: 8192,
         tie_word_embeddings: true,
+        position_offset: None,
+        word_embed_proj_dim: None,
         blocks: Default::default(),
     }
 }

@@ -9,8 +9,8 @@ use crate::kernels::rope_append::Heads;
 use crate::kernels::score::{Reduce, Rule};
 use crate::kernels::top_k::Choice;
 use crate::kernels::{
-    attention, fusion, gate_up, gather_probe, matmul_rows, probe_statistic, qkv_list, rope_append, sample_importance,
-    score, token_importance, top_k,
+    attention, fusion, gather_probe, matmul_rows, probe_statistic, qkv_list, rope_append, sample_importance, score,
+    token_importance, top_k,
 };
 use crate::model::{LayerWeights, ModelWeights};
 use crate::prune::{Half, LayerMasks, Mask};
@@ -185,16 +185,16 @@ impl<'a> Choosing<'a> {
     fn probe_channels(self) -> Work<'a> {
         let (model, bank, rows) = (self.model, self.bank, self.bank.sizes.channels.rows());
         let (hidden, channels) = (model.config.hidden_size, model.config.intermediate_size);
-        let both = |layer: &LayerWeights| (layer.gate.bytes() + layer.up.bytes()) as f64;
-        let bytes = weight_bytes(model, &self.layers(Half::Mlp), both) + 4.0 * (rows * (hidden + channels)) as f64;
-        let flops = 4.0 * (rows * hidden * channels) as f64;
+        let (kernel, matrices) = (model.layers[0].mlp.kernel(), model.config.blocks.mlp.matrices());
+        let weights = |layer: &LayerWeights| layer.mlp.bytes() as f64;
+        let bytes = weight_bytes(model, &self.layers(Half::Mlp), weights) + 4.0 * (rows * (hidden + channels)) as f64;
+        let flops = 2.0 * (rows * matrices * hidden * channels) as f64;
         let record: Record<'a> = Box::new(move |rec, layer| {
-            let weights = &model.layers[layer];
             let (x, y) = ((&bank.normed).into(), (&bank.active).into());
-            gate_up::record(rec, x, (&weights.gate, &weights.up), None, y, rows)
+            model.layers[layer].mlp.record(rec, x, None, y, rows)
         });
-        let shape = format!("{rows} x 2 x {channels} x {hidden}");
-        self.work((Stage::Choice, Half::Mlp), "gate_up", shape, (bytes, flops), record)
+        let shape = format!("{rows} x {matrices} x {channels} x {hidden}");
+        self.work((Stage::Choice, Half::Mlp), kernel, shape, (bytes, flops), record)
     }
 
     /// From a probe's activations to its kept list.

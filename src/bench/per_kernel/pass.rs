@@ -7,8 +7,8 @@ use crate::gpu::Tier;
 use crate::kernels::attention::{Members, Queries};
 use crate::kernels::matmul_columns::{Product, parts};
 use crate::kernels::rope_append::Heads;
-use crate::kernels::{Rows, attention, embed, gate_up, matmul_columns, matmul_rows, rms_norm, rope_append};
-use crate::model::{LayerWeights, ModelWeights};
+use crate::kernels::{Rows, attention, embed, matmul_columns, matmul_rows, rope_append};
+use crate::model::{Added, LayerWeights, ModelWeights};
 use crate::prune::{LayerMasks, Mask};
 
 /// What a pass runs on.
@@ -153,16 +153,16 @@ impl<'a> Pass<'a> {
         let layers = self.layers(Self::channels_of);
         let kept = layers.first().and_then(|&layer| self.channels_of(layer)).map_or(channels, |mask| mask.kept().count);
         let (share, t) = (kept as f64 / channels as f64, tokens as f64);
+        let (kernel, matrices) = (model.layers[0].mlp.kernel(), model.config.blocks.mlp.matrices());
         let first = Work {
-            bytes: weight_bytes(model, &layers, |layer| (layer.gate.bytes() + layer.up.bytes()) as f64 * share)
+            bytes: weight_bytes(model, &layers, |layer| layer.mlp.bytes() as f64 * share)
                 + 4.0 * t * (hidden + kept) as f64,
-            flops: 4.0 * t * (hidden * kept) as f64,
+            flops: 2.0 * t * (matrices * hidden * kept) as f64,
             record: Box::new(move |rec, layer| {
                 let (list, weights) = (self.channels_of(layer).map(Mask::kept), &model.layers[layer]);
-                let (x, y) = ((&bank.normed).into(), (&bank.active).into());
-                gate_up::record(rec, x, (&weights.gate, &weights.up), list, y, tokens)
+                weights.mlp.record(rec, (&bank.normed).into(), list, (&bank.active).into(), tokens)
             }),
-            ..self.work("gate_up", "", layers.clone(), format!("{tokens} x 2 x {kept} x {hidden}"))
+            ..self.work(kernel, "", layers.clone(), format!("{tokens} x {matrices} x {kept} x {hidden}"))
         };
         let down = Work {
             bytes: weight_bytes(model, &layers, |layer| column_bytes(&layer.down, share, 1))
@@ -194,10 +194,10 @@ impl<'a> Pass<'a> {
             record: Box::new(move |rec, layer| {
                 let (x, y) = ((&bank.x).into(), (&bank.normed).into());
                 let shape = (tokens, hidden, config.rms_norm_eps);
-                let added = Some((&bank.added, parts));
-                rms_norm::record(rec, x, added, &model.layers[layer].attention_norm, y, &bank.norms, shape)
+                let added = Added { parts: Some((&bank.added, parts)), bias: model.layers[layer].o_bias.as_ref() };
+                model.layers[layer].mlp_norm.record(rec, x, added, y, &bank.norms, shape)
             }),
-            ..self.work("rms_norm", "", layers, format!("{tokens} x {hidden}"))
+            ..self.work(model.layers[0].mlp_norm.kernel(), "", layers, format!("{tokens} x {hidden}"))
         };
         let first = Work {
             bytes: t * (row + 4.0 * hidden as f64),
@@ -205,14 +205,15 @@ impl<'a> Pass<'a> {
             record: Box::new(move |rec, _| embed::record(rec, &bank.ids, &model.embedding, &bank.x, tokens)),
             ..self.work("embed", "", vec![0], format!("{tokens} x {hidden}"))
         };
+        let width = config.embedding_width();
         let last = Work {
-            bytes: head + 4.0 * (hidden + vocab) as f64,
-            flops: 2.0 * (hidden * vocab) as f64,
+            bytes: head + 4.0 * (width + vocab) as f64,
+            flops: 2.0 * (width * vocab) as f64,
             record: Box::new(move |rec, _| {
                 let x: Rows<'_> = (&bank.normed).into();
                 matmul_rows::record(rec, x, model.head(), None, (&bank.logits).into(), 1)
             }),
-            ..self.work("matmul_rows", "head", vec![0], format!("1 x {vocab} x {hidden}"))
+            ..self.work("matmul_rows", "head", vec![0], format!("1 x {vocab} x {width}"))
         };
         vec![Work { calls: norms as f64, ..norm }, first, last]
     }

@@ -8,7 +8,7 @@ use crate::kernels::attention::{Members, Queries};
 use crate::kernels::history_update::{Update, Value};
 use crate::kernels::matmul_columns::stride;
 use crate::kernels::rope_append::Heads;
-use crate::kernels::{HistoryRows, Kept, attention, gate_up, history_update, matmul_rows, rope_append};
+use crate::kernels::{HistoryRows, Kept, attention, history_update, matmul_rows, rope_append};
 use crate::prune::{Half, Mask};
 
 /// What is added to the sums.
@@ -64,9 +64,12 @@ impl<'a> Choosing<'a> {
         let (hidden, width) = (model.config.hidden_size, half.width(&model.config));
         let weights = weight_bytes(model, &self.layers(half), |layer| match half {
             Half::Attention => layer.qkv.bytes_of(0..width),
-            Half::Mlp => (layer.gate.bytes() + layer.up.bytes()) as f64,
+            Half::Mlp => layer.mlp.bytes() as f64,
         });
-        let (kernel, matrices) = if half == Half::Attention { ("matmul_rows", 1) } else { ("gate_up", 2) };
+        let (kernel, matrices) = match half {
+            Half::Attention => ("matmul_rows", 1),
+            Half::Mlp => (model.layers[0].mlp.kernel(), model.config.blocks.mlp.matrices()),
+        };
         let bytes = weights * dropped as f64 / width as f64 + 4.0 * (rows * (hidden + dropped)) as f64;
         let flops = 2.0 * (rows * matrices * dropped * hidden) as f64;
         self.work(
@@ -79,10 +82,7 @@ impl<'a> Choosing<'a> {
                 let normed = (&bank.normed).into();
                 match half {
                     Half::Attention => matmul_rows::record(rec, normed, &weights.qkv, list, (&bank.qkv).into(), rows),
-                    Half::Mlp => {
-                        let both = (&weights.gate, &weights.up);
-                        gate_up::record(rec, normed, both, list, (&bank.active).into(), rows)
-                    }
+                    Half::Mlp => weights.mlp.record(rec, normed, list, (&bank.active).into(), rows),
                 }
             }),
         )

@@ -1,7 +1,7 @@
 //! What the metadata of a model in GGUF says about the network and about text.
 
 use super::Gguf;
-use crate::config::{Family, GgufVocabulary, ModelConfig, RopeScaling, TextSource, TokenizerSource};
+use crate::config::{Family, GgufVocabulary, ModelConfig, Norms, RopeScaling, TextSource, TokenizerSource};
 use crate::error::{Error, Result};
 use crate::model::tensor::{TensorEntry, TensorType};
 
@@ -53,7 +53,18 @@ impl Gguf {
             let window = self.unsigned(&own("attention.sliding_window"))?.filter(|&window| window > 0);
             blocks.sliding_window = window.map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         }
+        // What a file has not, its tensors tell: no last norm where norms follow their blocks, embeddings of another width.
+        if blocks.norms == Norms::LayerBefore && !self.tensors().contains_key("output_norm.weight") {
+            blocks.norms = Norms::LayerBehind;
+        }
+        let epsilon = own(match blocks.norms {
+            Norms::Rms => "attention.layer_norm_rms_epsilon",
+            Norms::LayerBefore | Norms::LayerBehind => "attention.layer_norm_epsilon",
+        });
+        let projects = family.position_offset.is_some() && embedding.cols() != hidden_size;
         Ok(ModelConfig {
+            position_offset: family.position_offset,
+            word_embed_proj_dim: projects.then_some(embedding.cols()),
             name: self.text("general.name")?.map(str::to_owned),
             hidden_size,
             intermediate_size: self.per_layer(&own("feed_forward_length"))?,
@@ -62,9 +73,7 @@ impl Gguf {
             num_key_value_heads,
             head_dim,
             vocab_size,
-            rms_norm_eps: self
-                .float(&own("attention.layer_norm_rms_epsilon"))?
-                .ok_or_else(|| self.missing(&own("attention.layer_norm_rms_epsilon")))?,
+            rms_norm_eps: self.float(&epsilon)?.ok_or_else(|| self.missing(&epsilon))?,
             rope_theta: self.float(&own("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_scaling: self.rope_scaling(&own, head_dim)?,
             rope_layout: family.gguf_layout,

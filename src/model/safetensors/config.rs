@@ -3,7 +3,7 @@
 //! Invariant: a setting that would change what the network computes is either honoured or refused by name.
 
 use super::parse_json;
-use crate::config::{Blocks, Family, ModelConfig, RopeLayout, RopeScaling, SlidingLayers};
+use crate::config::{Blocks, Family, MlpKind, ModelConfig, Norms, RopeLayout, RopeScaling, SlidingLayers};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -17,6 +17,8 @@ struct RawConfig {
     #[serde(rename = "_name_or_path")]
     name: Option<String>,
     hidden_size: usize,
+    /// OPT's name is the second.
+    #[serde(alias = "ffn_dim")]
     intermediate_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
@@ -32,7 +34,15 @@ struct RawConfig {
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
+    /// OPT's name is the second.
+    #[serde(alias = "activation_function")]
     hidden_act: Option<String>,
+    do_layer_norm_before: Option<bool>,
+    #[serde(rename = "_remove_final_layer_norm")]
+    remove_final_layer_norm: Option<bool>,
+    layer_norm_elementwise_affine: Option<bool>,
+    enable_bias: Option<bool>,
+    word_embed_proj_dim: Option<usize>,
     use_sliding_window: Option<bool>,
     /// Told apart: not there, and there as null, which means none.
     #[serde(default, deserialize_with = "present")]
@@ -70,7 +80,7 @@ fn present<'de, D: Deserializer<'de>>(field: D) -> std::result::Result<Option<Op
 pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<ModelConfig> {
     let raw: RawConfig = parse_json(bytes, path)?;
     let family = family(&raw)?;
-    refuse_variants(&raw)?;
+    refuse_variants(&raw, family)?;
     let defaults = family.defaults;
     let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
     let head_dim = match raw.head_dim.or(defaults.head_dim) {
@@ -106,6 +116,8 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<ModelConfig> {
         rope_layout: RopeLayout::Halves,
         max_position_embeddings: raw.max_position_embeddings.unwrap_or(defaults.max_position_embeddings),
         tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(defaults.tie_word_embeddings),
+        position_offset: family.position_offset,
+        word_embed_proj_dim: raw.word_embed_proj_dim.filter(|&width| width != raw.hidden_size),
         blocks,
     })
 }
@@ -126,6 +138,9 @@ fn blocks(raw: &RawConfig, family: &Family, path: &Path) -> Result<Blocks> {
     // `validate` refuses more layers than this afterwards; a list of them is short until then.
     let layers = raw.num_hidden_layers.min(1 << 16);
     let mut blocks = family.blocks(layers);
+    if blocks.norms == Norms::LayerBefore && raw.do_layer_norm_before == Some(false) {
+        blocks.norms = Norms::LayerBehind;
+    }
     if family.no_rope_layer_interval.is_some() {
         let listed = |list: &[u8]| (0..layers).filter(|&layer| list[layer] == 0).collect();
         match (&raw.no_rope_layers, raw.no_rope_layer_interval) {
@@ -180,7 +195,7 @@ fn full_layers(types: &[String], layers: usize, path: &Path) -> Result<Vec<usize
     Ok(full)
 }
 
-fn refuse_variants(raw: &RawConfig) -> Result<()> {
+fn refuse_variants(raw: &RawConfig, family: &Family) -> Result<()> {
     let refuse = |name: String, supported: &str| {
         Err(Error::Unsupported { what: "model setting", name, supported: supported.into() })
     };
@@ -190,8 +205,22 @@ fn refuse_variants(raw: &RawConfig) -> Result<()> {
     if raw.mlp_bias == Some(true) {
         return refuse("mlp_bias = true".into(), "projections without biases");
     }
-    if let Some(activation) = raw.hidden_act.as_deref().filter(|&name| name != "silu") {
-        return refuse(format!("hidden_act = {activation}"), "silu");
+    let activation = match family.mlp {
+        MlpKind::SwiGlu => "silu",
+        MlpKind::Relu => "relu",
+    };
+    if let Some(other) = raw.hidden_act.as_deref().filter(|&name| name != activation) {
+        return refuse(format!("hidden_act = {other}"), activation);
+    }
+    // Of OPT's relatives, such as Galactica.
+    if raw.remove_final_layer_norm == Some(true) {
+        return refuse("_remove_final_layer_norm = true".into(), "a last norm");
+    }
+    if raw.layer_norm_elementwise_affine == Some(false) {
+        return refuse("layer_norm_elementwise_affine = false".into(), "norms with scale and shift");
+    }
+    if raw.enable_bias == Some(false) {
+        return refuse("enable_bias = false".into(), "projections with biases");
     }
     if let Some(quantization) = &raw.quantization_config {
         let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
