@@ -24,7 +24,7 @@ pub(super) fn standardised(channels: &[f64], unit: usize) -> Vec<f64> {
 pub(super) fn head_weight(model: &ModelConfig, group: usize, length: usize) -> f64 {
     let keys_and_values = if group == model.group_size() { 2.0 / group as f64 } else { 0.0 };
     let attention = 2.0 * length as f64 / model.hidden_size as f64;
-    (2.0 + keys_and_values + attention) * model.head_dim as f64 / 3.0
+    (2.0 + keys_and_values + attention) * model.head_dim as f64 / (1 + model.blocks.mlp.matrices()) as f64
 }
 
 /// The scores from which on units are kept so that the kept ones have `share` of the FLOPs of all. FLAP's rule: of all scores

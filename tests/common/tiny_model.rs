@@ -5,7 +5,7 @@
 
 use super::gguf_writer::{GgufWriter, Meta, RawTensor};
 use super::{quantise, tiny_vocabulary};
-use secateur::config::{Blocks, Family, ModelConfig, RopeLayout, RopeScaling};
+use secateur::config::{Blocks, Family, ModelConfig, Norms, RopeLayout, RopeScaling};
 use secateur::model::{LayerTensor, TensorRole, TensorType};
 use serde_json::{Value, json};
 use std::fs;
@@ -29,6 +29,8 @@ pub struct TinySpec {
     pub rope_scaling: Option<RopeScaling>,
     /// `general.architecture` of the GGUF file.
     pub architecture: &'static str,
+    /// Width of the embedding, where it is not `hidden`.
+    pub embedded: Option<usize>,
     /// What the family's blocks have; [`TinySpec::of`] fills it in.
     pub blocks: Blocks,
     pub seed: u64,
@@ -50,6 +52,7 @@ impl Default for TinySpec {
             kind: TensorType::F32,
             rope_scaling: None,
             architecture: "llama",
+            embedded: None,
             blocks: Blocks::default(),
             seed: 1,
             sharded: false,
@@ -90,6 +93,7 @@ pub struct TinyTensor {
     drawn: Vec<f32>,
     /// Whether it is stored with those behind it that go together with it.
     pub fused: bool,
+    of_opt: bool,
 }
 
 impl TinySpec {
@@ -126,6 +130,8 @@ impl TinySpec {
             rope_layout,
             max_position_embeddings: POSITIONS,
             tie_word_embeddings: self.tied,
+            position_offset: self.positions_offset(),
+            word_embed_proj_dim: self.embedded,
             blocks: self.blocks.clone(),
         };
         if rope_layout == RopeLayout::Adjacent
@@ -144,10 +150,9 @@ impl TinySpec {
     pub fn tensors(&self) -> Vec<TinyTensor> {
         let mut random = Random(self.seed);
         let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut tensors = Vec::new();
+        let (mut tensors, of_opt) = (Vec::new(), self.architecture == "opt");
         let mut add = |role: TensorRole, rows: usize, cols: usize| {
-            use LayerTensor::{KBias, QBias, VBias};
-            let bias = matches!(role, TensorRole::Layer(_, QBias | KBias | VBias));
+            let bias = is_bias(role);
             let drawn: Vec<f32> = (0..rows * cols)
                 .map(|_| match (bias, rows) {
                     (true, _) => 0.5 * random.symmetric(),
@@ -157,13 +162,25 @@ impl TinySpec {
                 .collect();
             let kind = if rows == 1 { self.norm_kind() } else { self.kind };
             let values = quantise::decode(kind, &quantise::encode(kind, &drawn));
-            tensors.push(TinyTensor { role, rows, cols, values, drawn, fused: false });
+            tensors.push(TinyTensor { role, rows, cols, values, drawn, fused: false, of_opt });
         };
-        add(TensorRole::TokenEmbedding, self.vocab, self.hidden);
+        let embedded = self.embedded.unwrap_or(self.hidden);
+        add(TensorRole::TokenEmbedding, self.vocab, embedded);
+        if let Some(offset) = self.positions_offset() {
+            add(TensorRole::PositionEmbedding, POSITIONS + offset, self.hidden);
+        }
+        if self.embedded.is_some() {
+            add(TensorRole::ProjectIn, self.hidden, embedded);
+        }
         for layer in 0..self.layers {
             for tensor in LayerTensor::ALL.into_iter().filter(|tensor| tensor.is_in(&self.blocks)) {
                 let (rows, cols) = match tensor {
-                    LayerTensor::AttentionNorm | LayerTensor::MlpNorm => (1, self.hidden),
+                    LayerTensor::AttentionNorm
+                    | LayerTensor::AttentionNormBias
+                    | LayerTensor::OBias
+                    | LayerTensor::MlpNorm
+                    | LayerTensor::MlpNormBias
+                    | LayerTensor::DownBias => (1, self.hidden),
                     LayerTensor::Q => (query, self.hidden),
                     LayerTensor::K | LayerTensor::V => (key, self.hidden),
                     LayerTensor::QBias => (1, query),
@@ -171,14 +188,23 @@ impl TinySpec {
                     LayerTensor::QNorm | LayerTensor::KNorm => (1, self.head_dim),
                     LayerTensor::O => (self.hidden, query),
                     LayerTensor::Gate | LayerTensor::Up => (self.channels, self.hidden),
+                    LayerTensor::UpBias => (1, self.channels),
                     LayerTensor::Down => (self.hidden, self.channels),
                 };
                 add(TensorRole::Layer(layer, tensor), rows, cols);
             }
         }
-        add(TensorRole::OutputNorm, 1, self.hidden);
+        if self.blocks.norms != Norms::LayerBehind {
+            add(TensorRole::OutputNorm, 1, self.hidden);
+        }
+        if self.blocks.norms == Norms::LayerBefore {
+            add(TensorRole::OutputNormBias, 1, self.hidden);
+        }
+        if self.embedded.is_some() {
+            add(TensorRole::ProjectOut, embedded, self.hidden);
+        }
         if !self.tied {
-            add(TensorRole::Output, self.vocab, self.hidden);
+            add(TensorRole::Output, self.vocab, embedded);
         }
         tensors
     }
@@ -201,6 +227,10 @@ impl TinySpec {
         stored
     }
 
+    fn positions_offset(&self) -> Option<usize> {
+        Family::by_gguf(self.architecture).expect("a family").position_offset
+    }
+
     fn norm_kind(&self) -> TensorType {
         match self.kind {
             TensorType::F16 | TensorType::BF16 => self.kind,
@@ -214,6 +244,10 @@ impl TinySpec {
         let layout = Family::by_gguf(self.architecture).expect("a family").gguf_layout;
         let own = |name: &str| format!("{}.{name}", self.architecture);
         let number = |value: usize| Meta::U32(value as u32);
+        let epsilon = match self.blocks.norms {
+            Norms::Rms => "attention.layer_norm_rms_epsilon",
+            Norms::LayerBefore | Norms::LayerBehind => "attention.layer_norm_epsilon",
+        };
         file.set("general.architecture", Meta::Text(self.architecture.into()))
             .set("general.name", Meta::Text("tiny".into()))
             .set(&own("block_count"), number(self.layers))
@@ -224,7 +258,7 @@ impl TinySpec {
             .set(&own("attention.head_count_kv"), number(self.kv_heads))
             .set(&own("attention.key_length"), number(self.head_dim))
             .set(&own("attention.value_length"), number(self.head_dim))
-            .set(&own("attention.layer_norm_rms_epsilon"), Meta::F32(RMS_NORM_EPS))
+            .set(&own(epsilon), Meta::F32(RMS_NORM_EPS))
             .set(&own("rope.freq_base"), Meta::F32(ROPE_THETA))
             .set(&own("rope.dimension_count"), number(self.head_dim))
             .set(&own("vocab_size"), number(self.vocab))
@@ -379,7 +413,7 @@ impl TinyTensor {
 
     /// Its name in a Hugging Face folder.
     pub fn hf_name(&self) -> String {
-        let name = hf_name(self.role);
+        let name = if self.of_opt { opt_name(self.role) } else { hf_name(self.role) };
         match self.fused {
             true => name.replace(".q_proj.", ".qkv_proj.").replace(".gate_proj.", ".gate_up_proj."),
             false => name,
@@ -400,12 +434,21 @@ pub fn type_id(kind: TensorType) -> u32 {
 pub fn gguf_name(role: TensorRole) -> String {
     match role {
         TensorRole::TokenEmbedding => "token_embd.weight".into(),
+        TensorRole::PositionEmbedding => "position_embd.weight".into(),
+        TensorRole::ProjectIn => "project_in.weight".into(),
+        TensorRole::ProjectOut => "project_out.weight".into(),
         TensorRole::OutputNorm => "output_norm.weight".into(),
+        TensorRole::OutputNormBias => "output_norm.bias".into(),
         TensorRole::Output => "output.weight".into(),
         TensorRole::RopeFactors => "rope_freqs.weight".into(),
         TensorRole::Layer(layer, tensor) => {
             let stem = match tensor {
                 LayerTensor::AttentionNorm => "attn_norm.weight",
+                LayerTensor::AttentionNormBias => "attn_norm.bias",
+                LayerTensor::OBias => "attn_output.bias",
+                LayerTensor::MlpNormBias => "ffn_norm.bias",
+                LayerTensor::UpBias => "ffn_up.bias",
+                LayerTensor::DownBias => "ffn_down.bias",
                 LayerTensor::Q => "attn_q.weight",
                 LayerTensor::K => "attn_k.weight",
                 LayerTensor::V => "attn_v.weight",
@@ -431,7 +474,6 @@ pub fn hf_name(role: TensorRole) -> String {
         TensorRole::TokenEmbedding => "model.embed_tokens.weight".into(),
         TensorRole::OutputNorm => "model.norm.weight".into(),
         TensorRole::Output => "lm_head.weight".into(),
-        TensorRole::RopeFactors => panic!("a Hugging Face folder has no rope factors"),
         TensorRole::Layer(layer, tensor) => {
             let stem = match tensor {
                 LayerTensor::AttentionNorm => "input_layernorm.weight",
@@ -448,9 +490,59 @@ pub fn hf_name(role: TensorRole) -> String {
                 LayerTensor::Gate => "mlp.gate_proj.weight",
                 LayerTensor::Up => "mlp.up_proj.weight",
                 LayerTensor::Down => "mlp.down_proj.weight",
+                other => panic!("a LLaMA in a Hugging Face folder has no {other:?}"),
             };
             format!("model.layers.{layer}.{stem}")
         }
+        other => panic!("a LLaMA in a Hugging Face folder has no {other:?}"),
+    }
+}
+
+/// The name of a tensor of OPT in a Hugging Face folder.
+pub fn opt_name(role: TensorRole) -> String {
+    let stem = match role {
+        TensorRole::TokenEmbedding => "embed_tokens.weight".into(),
+        TensorRole::PositionEmbedding => "embed_positions.weight".into(),
+        TensorRole::ProjectIn => "project_in.weight".into(),
+        TensorRole::ProjectOut => "project_out.weight".into(),
+        TensorRole::OutputNorm => "final_layer_norm.weight".into(),
+        TensorRole::OutputNormBias => "final_layer_norm.bias".into(),
+        TensorRole::Output => return "lm_head.weight".into(),
+        TensorRole::Layer(layer, tensor) => {
+            let stem = match tensor {
+                LayerTensor::AttentionNorm => "self_attn_layer_norm.weight",
+                LayerTensor::AttentionNormBias => "self_attn_layer_norm.bias",
+                LayerTensor::Q => "self_attn.q_proj.weight",
+                LayerTensor::K => "self_attn.k_proj.weight",
+                LayerTensor::V => "self_attn.v_proj.weight",
+                LayerTensor::QBias => "self_attn.q_proj.bias",
+                LayerTensor::KBias => "self_attn.k_proj.bias",
+                LayerTensor::VBias => "self_attn.v_proj.bias",
+                LayerTensor::O => "self_attn.out_proj.weight",
+                LayerTensor::OBias => "self_attn.out_proj.bias",
+                LayerTensor::MlpNorm => "final_layer_norm.weight",
+                LayerTensor::MlpNormBias => "final_layer_norm.bias",
+                LayerTensor::Up => "fc1.weight",
+                LayerTensor::UpBias => "fc1.bias",
+                LayerTensor::Down => "fc2.weight",
+                LayerTensor::DownBias => "fc2.bias",
+                other => panic!("an OPT has no {other:?}"),
+            };
+            format!("layers.{layer}.{stem}")
+        }
+        other => panic!("an OPT has no {other:?}"),
+    };
+    format!("model.decoder.{stem}")
+}
+
+/// Whether it is what is added, a shift of a norm too.
+fn is_bias(role: TensorRole) -> bool {
+    use LayerTensor::{AttentionNormBias, DownBias, KBias, MlpNormBias, OBias, QBias, UpBias, VBias};
+    match role {
+        TensorRole::OutputNormBias => true,
+        TensorRole::Layer(_, QBias | KBias | VBias | OBias | UpBias | DownBias) => true,
+        TensorRole::Layer(_, AttentionNormBias | MlpNormBias) => true,
+        _ => false,
     }
 }
 

@@ -191,7 +191,7 @@ fn a_choice_is_measured_and_checked() {
     );
     let down = make(WeightFormat::F32, Layout::Columns, 128, 320);
     let head = make(WeightFormat::F32, Layout::Rows, 500, 128);
-    let sample = Sample { qkv: &qkv, gate: &gate, up: &up, down: &down };
+    let sample = Sample { qkv: &qkv, gate_up: Some((&gate, &up)), down: &down };
     matrix::measure(&gpu, &[sample], &head).expect("a measurement");
     let measured = matrix::choice(&gpu);
     for (names, known) in measured.iter().zip([&["F32", "F16"][..], &["F16"], &["F32"]]) {

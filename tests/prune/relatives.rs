@@ -5,12 +5,13 @@ use super::{Case, RELATIVES, compare_all, settings};
 use crate::chat::Turn::{Answer, Prompts};
 use crate::common::device::Random;
 use crate::common::tiny_model::TinySpec;
-use secateur::config::{HistoryKind, PruneConfig};
+use secateur::config::{HistoryKind, Norms, PruneConfig};
 
 /// How many there are.
-const COUNT: usize = 6;
+const COUNT: usize = 8;
 
-/// The families, with shapes that differ: biases, head norms, layers without rope, fused tensors, windows shorter than a prompt.
+/// The families, with shapes that differ: biases, head norms, layers without rope, fused tensors, windows shorter than a prompt,
+/// and OPT's blocks with norms before and behind.
 pub fn model(index: usize, base: TinySpec) -> TinySpec {
     let with_window = |mut spec: TinySpec, window: usize| {
         spec.blocks.sliding_window = Some(window);
@@ -23,6 +24,13 @@ pub fn model(index: usize, base: TinySpec) -> TinySpec {
         3 => with_window(TinySpec::of("phi3", TinySpec { heads: 6, kv_heads: 6, channels: 160, ..base }), 9),
         4 => with_window(TinySpec { heads: 8, kv_heads: 2, channels: 128, ..base }, 5),
         5 => TinySpec::of("qwen2", TinySpec { heads: 9, kv_heads: 3, channels: 131, tied: false, ..base }),
+        6 => TinySpec::of("opt", TinySpec { heads: 8, kv_heads: 8, channels: 192, ..base }),
+        7 => {
+            let narrow = TinySpec { hidden: 128, embedded: Some(64), heads: 6, kv_heads: 6, channels: 130, ..base };
+            let mut spec = TinySpec::of("opt", narrow);
+            spec.blocks.norms = Norms::LayerBehind;
+            spec
+        }
         _ => panic!("{COUNT} relatives"),
     }
 }

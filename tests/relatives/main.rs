@@ -11,13 +11,13 @@ use common::device::{assert_close, difference, files, gpu, load, open, tolerance
 use common::reference::{Masks, Reference};
 use common::tiny_model::{TinySpec, write_hf_folder_with};
 use safetensors::SafeTensors;
-use secateur::config::{Family, ModelConfig, RopeScaling};
+use secateur::config::{Family, ModelConfig, Norms, RopeScaling};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{GpuOptions, Tier};
 use secateur::model::ModelFiles;
 use secateur::prune::{Dense, Knowledge};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const CASES: &str = include_str!("../fixtures/relatives/cases.json");
@@ -64,16 +64,21 @@ impl Case {
             hidden,
             heads,
             layers: number("num_hidden_layers").unwrap(),
-            kv_heads: number("num_key_value_heads").unwrap(),
+            kv_heads: number("num_key_value_heads").unwrap_or(heads),
             head_dim: number("head_dim").unwrap_or(hidden / heads),
-            channels: number("intermediate_size").unwrap(),
+            channels: number("intermediate_size").or(number("ffn_dim")).unwrap(),
+            embedded: number("word_embed_proj_dim").filter(|&width| width != hidden),
             vocab: number("vocab_size").unwrap(),
             // What is left out is the default of the class.
             tied: self.config["tie_word_embeddings"].as_bool().unwrap_or(family.defaults.tie_word_embeddings),
             seed: self.seed,
             ..TinySpec::default()
         };
-        TinySpec::of(family.gguf.unwrap_or("llama"), base)
+        let mut spec = TinySpec::of(family.gguf.unwrap_or("llama"), base);
+        if self.config["do_layer_norm_before"] == json!(false) {
+            spec.blocks.norms = Norms::LayerBehind;
+        }
+        spec
     }
 
     fn folder(&self) -> (tempfile::TempDir, ModelFiles) {
@@ -154,7 +159,8 @@ fn folders_and_gguf_files_give_the_logits_of_transformers() {
             case.check(&load(&gpu(), &gguf), "GGUF");
         }
     }
-    let expected = ["llama3", "qwen2", "mistral", "mistral-full", "qwen3", "smollm3", "phi3", "phi3-window"];
+    let expected =
+        ["llama3", "qwen2", "mistral", "mistral-full", "qwen3", "smollm3", "phi3", "phi3-window", "opt", "opt-behind"];
     assert_eq!(from_gguf, expected);
 }
 
@@ -191,6 +197,16 @@ fn nothing_of_a_family_is_without_effect() {
         differs("the window", &|config| config.blocks.sliding_window = None);
         differs("the layers of the window", &|config| config.blocks.full_attention_layers.clear());
         differs("layers without rope", &|config| config.blocks.no_rope_layers.clear());
+        differs("learned positions", &|config| config.position_offset = None);
+        differs("rows before the first position", &|config| {
+            config.position_offset = config.position_offset.map(|offset| offset - 1)
+        });
+        differs("the place of norms", &|config| {
+            config.blocks.norms = match config.blocks.norms {
+                Norms::LayerBehind => Norms::LayerBefore,
+                other => other,
+            }
+        });
         differs("head norms", &|config| config.blocks.qk_norm = false);
     }
 }
@@ -214,6 +230,10 @@ fn configurations_are_what_transformers_means() {
     assert_eq!(config("smollm3").blocks.no_rope_layers, [3]);
     assert!(matches!(config("llama3").rope_scaling, Some(RopeScaling::Llama3 { .. })));
     let families =
-        ["llama3", "qwen2", "mistral", "qwen3", "smollm3", "phi3"].map(|name| config(name).family().to_owned());
-    assert_eq!(families, ["LLaMA", "Qwen2", "Mistral", "Qwen3", "SmolLM3", "Phi-3"]);
+        ["llama3", "qwen2", "mistral", "qwen3", "smollm3", "phi3", "opt"].map(|name| config(name).family().to_owned());
+    assert_eq!(families, ["LLaMA", "Qwen2", "Mistral", "Qwen3", "SmolLM3", "Phi-3", "OPT"]);
+    let (before, behind) = (config("opt"), config("opt-behind"));
+    assert_eq!((before.blocks.norms, before.word_embed_proj_dim), (Norms::LayerBefore, None));
+    assert_eq!((behind.blocks.norms, behind.word_embed_proj_dim), (Norms::LayerBehind, Some(64)));
+    assert_eq!((before.position_offset, before.max_position_embeddings), (Some(2), 512));
 }

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 import transformers
 from safetensors.numpy import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config, SmolLM3Config
+from transformers import (
+    AutoModelForCausalLM, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, Qwen2Config, Qwen3Config, SmolLM3Config,
+)
 
 OUT = Path(__file__).parent.parent / "fixtures" / "relatives"
 VOCAB = 272
 SHAPE = dict(hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, vocab_size=VOCAB)
 SHAPE |= dict(rms_norm_eps=1e-5, max_position_embeddings=512, bos_token_id=1, eos_token_id=0, pad_token_id=None)
+OPT = dict(ffn_dim=96, num_attention_heads=4, vocab_size=VOCAB, max_position_embeddings=512, pad_token_id=1)
 PLAIN = {"rope_type": "default", "rope_theta": 10_000.0}
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -40,6 +43,10 @@ CASES = [
                                             use_sliding_window=True, sliding_window=5)),
     ("phi3", 9, 40, Phi3Config(**SHAPE, num_hidden_layers=2, rope_parameters=PLAIN)),
     ("phi3-window", 10, 40, Phi3Config(**SHAPE, num_hidden_layers=2, rope_parameters=PLAIN, sliding_window=9)),
+    ("opt", 11, 40, OPTConfig(**OPT, hidden_size=64, word_embed_proj_dim=64, num_hidden_layers=3)),
+    # As its 350M model: norms behind their blocks, embeddings narrower than the state.
+    ("opt-behind", 12, 40, OPTConfig(**OPT, hidden_size=128, word_embed_proj_dim=64, num_hidden_layers=2,
+                                     do_layer_norm_before=False)),
 ]
 
 
@@ -68,7 +75,33 @@ class Draw:
         return np.float32(0.5) * self.symmetric(size)
 
 
+def opt_weights(config, seed):
+    draw, hidden, channels, embedded = Draw(seed), config.hidden_size, config.ffn_dim, config.word_embed_proj_dim
+    norm = lambda name: {f"{name}.weight": draw.norm(hidden), f"{name}.bias": draw.bias(hidden)}
+    tensors = {"embed_tokens.weight": draw.matrix(VOCAB, embedded)}
+    # Two rows that no position has.
+    tensors["embed_positions.weight"] = draw.matrix(config.max_position_embeddings + 2, hidden)
+    if embedded != hidden:
+        tensors["project_in.weight"] = draw.matrix(hidden, embedded)
+    for layer in range(config.num_hidden_layers):
+        own = norm("self_attn_layer_norm")
+        own |= {f"self_attn.{name}_proj.weight": draw.matrix(hidden, hidden) for name in "qkv"}
+        own |= {f"self_attn.{name}_proj.bias": draw.bias(hidden) for name in "qkv"}
+        own |= {"self_attn.out_proj.weight": draw.matrix(hidden, hidden), "self_attn.out_proj.bias": draw.bias(hidden)}
+        own |= norm("final_layer_norm")
+        own |= {"fc1.weight": draw.matrix(channels, hidden), "fc1.bias": draw.bias(channels)}
+        own |= {"fc2.weight": draw.matrix(hidden, channels), "fc2.bias": draw.bias(hidden)}
+        tensors |= {f"layers.{layer}.{name}": tensor for name, tensor in own.items()}
+    if config.do_layer_norm_before:
+        tensors |= norm("final_layer_norm")
+    if embedded != hidden:
+        tensors["project_out.weight"] = draw.matrix(embedded, hidden)
+    return {f"model.decoder.{name}": tensor for name, tensor in tensors.items()}
+
+
 def weights(config, seed):
+    if config.model_type == "opt":
+        return opt_weights(config, seed)
     draw, kind, hidden = Draw(seed), config.model_type, config.hidden_size
     head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     query, key = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
@@ -109,7 +142,7 @@ def main():
         missing, unexpected = model.load_state_dict(state, strict=False)
         assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
         model.tie_weights()
-        assert (model.lm_head.weight is model.model.embed_tokens.weight) == config.tie_word_embeddings
+        assert (model.lm_head.weight is model.get_input_embeddings().weight) == config.tie_word_embeddings
         ids = np.random.default_rng(seed).integers(0, VOCAB, tokens)
         with torch.no_grad():
             # A cache would keep of a layer with a sliding window what its window reaches; here everything is computed at once.

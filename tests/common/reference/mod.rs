@@ -1,4 +1,4 @@
-//! A naive LLaMA, or one of its relatives, on the CPU, for models small enough: plain loops over 64-bit floats, so that a
+//! A naive LLaMA, one of its relatives, or an OPT, on the CPU, for models small enough: plain loops over 64-bit floats, so that a
 //! difference to the engine is the engine's rounding alone. It shares no code with `src/`, knows no padding (samples have
 //! their own lengths), and computes every unit always: pruning sets what was dropped to zero (or to means) before `o_proj`
 //! and `down_proj`.
@@ -8,7 +8,7 @@ pub mod chat;
 pub mod probing;
 pub mod statics;
 
-use secateur::config::{ModelConfig, RopeLayout, RopeScaling};
+use secateur::config::{MlpKind, ModelConfig, Norms, RopeLayout, RopeScaling};
 use secateur::format::WeightFormat;
 use secateur::model::{LayerTensor, ModelFiles, TensorRole};
 use std::collections::BTreeMap;
@@ -90,29 +90,39 @@ pub struct Run {
     pub last: Vec<Vec<f64>>,
 }
 
-/// Weights of a layer, as in the file: `[out][in]`.
+/// Weights of a layer, as in the file: `[out][in]`. What the model has not is empty.
 struct Layer {
-    attention_norm: Vec<f64>,
+    /// Scale and shift.
+    attention_norm: [Vec<f64>; 2],
     q: Vec<f64>,
     k: Vec<f64>,
     v: Vec<f64>,
-    /// Of q, k and v; empty where there are none.
+    /// Of q, k and v.
     biases: [Vec<f64>; 3],
-    /// Of a head of q and of k; empty where there are none.
+    /// Of a head of q and of k.
     qk_norm: [Vec<f64>; 2],
     o: Vec<f64>,
-    mlp_norm: Vec<f64>,
+    o_bias: Vec<f64>,
+    /// Scale and shift.
+    mlp_norm: [Vec<f64>; 2],
     gate: Vec<f64>,
     up: Vec<f64>,
+    up_bias: Vec<f64>,
     down: Vec<f64>,
+    down_bias: Vec<f64>,
 }
 
 /// The model.
 pub struct Reference {
     pub config: ModelConfig,
     embedding: Vec<f64>,
+    /// `[offset + positions][H]`; empty where the model learns none.
+    positions: Vec<f64>,
+    /// What widens embeddings, and what narrows the last state; empty where nothing does.
+    projections: [Vec<f64>; 2],
     output: Option<Vec<f64>>,
-    output_norm: Vec<f64>,
+    /// Scale and shift.
+    output_norm: [Vec<f64>; 2],
     layers: Vec<Layer>,
     frequencies: Vec<f64>,
 }
@@ -126,29 +136,48 @@ impl Reference {
             let format = WeightFormat::by_name(view.kind.name()).expect("a type with kernels");
             format.dequantise(view.bytes).into_iter().map(f64::from).collect()
         };
+        let if_there = |there: bool, role: TensorRole| if there { read(role) } else { Vec::new() };
+        let norms = config.blocks.norms;
         let layer = |index: usize| {
-            let read = |tensor| read(TensorRole::Layer(index, tensor));
-            let biases = [LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias];
-            let qk_norm = [LayerTensor::QNorm, LayerTensor::KNorm];
+            let has = |tensor: LayerTensor| match tensor {
+                LayerTensor::QBias | LayerTensor::KBias | LayerTensor::VBias => config.blocks.qkv_bias,
+                LayerTensor::QNorm | LayerTensor::KNorm => config.blocks.qk_norm,
+                LayerTensor::OBias | LayerTensor::UpBias | LayerTensor::DownBias => config.blocks.output_bias,
+                LayerTensor::AttentionNormBias | LayerTensor::MlpNormBias => norms != Norms::Rms,
+                LayerTensor::Gate => config.blocks.mlp == MlpKind::SwiGlu,
+                _ => true,
+            };
+            let read = |tensor| if_there(has(tensor), TensorRole::Layer(index, tensor));
             Layer {
-                attention_norm: read(LayerTensor::AttentionNorm),
+                attention_norm: [LayerTensor::AttentionNorm, LayerTensor::AttentionNormBias].map(read),
                 q: read(LayerTensor::Q),
                 k: read(LayerTensor::K),
                 v: read(LayerTensor::V),
-                biases: biases.map(|tensor| if config.blocks.qkv_bias { read(tensor) } else { Vec::new() }),
-                qk_norm: qk_norm.map(|tensor| if config.blocks.qk_norm { read(tensor) } else { Vec::new() }),
+                biases: [LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias].map(read),
+                qk_norm: [LayerTensor::QNorm, LayerTensor::KNorm].map(read),
                 o: read(LayerTensor::O),
-                mlp_norm: read(LayerTensor::MlpNorm),
+                o_bias: read(LayerTensor::OBias),
+                mlp_norm: [LayerTensor::MlpNorm, LayerTensor::MlpNormBias].map(read),
                 gate: read(LayerTensor::Gate),
                 up: read(LayerTensor::Up),
+                up_bias: read(LayerTensor::UpBias),
                 down: read(LayerTensor::Down),
+                down_bias: read(LayerTensor::DownBias),
             }
         };
+        let projects = config.word_embed_proj_dim.is_some();
+        let layers: Vec<Layer> = (0..config.num_hidden_layers).map(layer).collect();
         Reference {
             embedding: read(TensorRole::TokenEmbedding),
+            positions: if_there(config.position_offset.is_some(), TensorRole::PositionEmbedding),
+            projections: [TensorRole::ProjectIn, TensorRole::ProjectOut].map(|role| if_there(projects, role)),
             output: (!config.tie_word_embeddings).then(|| read(TensorRole::Output)),
-            output_norm: read(TensorRole::OutputNorm),
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            output_norm: match norms {
+                Norms::Rms => [read(TensorRole::OutputNorm), Vec::new()],
+                Norms::LayerBefore => [TensorRole::OutputNorm, TensorRole::OutputNormBias].map(read),
+                Norms::LayerBehind => layers[layers.len() - 1].mlp_norm.clone(),
+            },
+            layers,
             frequencies: frequencies(&config),
             config,
         }
@@ -178,16 +207,23 @@ impl Reference {
     /// Appends `batch[i]` to `streams[i]`, layer by layer over the whole batch.
     pub fn run(&self, streams: &mut [Stream], batch: &[Vec<u32>], method: &mut dyn Method) -> Run {
         let hidden = self.config.hidden_size;
-        let row = |&id: &u32| &self.embedding[id as usize * hidden..][..hidden];
-        let mut x: Vec<Vec<f64>> = batch.iter().map(|ids| ids.iter().flat_map(row).copied().collect()).collect();
+        let of_sample = |(ids, stream): (&Vec<u32>, &Stream)| -> Vec<f64> {
+            ids.iter().enumerate().flat_map(|(at, &id)| self.embed(id, stream.length + at)).collect()
+        };
+        let mut x: Vec<Vec<f64>> = batch.iter().zip(streams.iter()).map(of_sample).collect();
+        let behind = self.config.blocks.norms == Norms::LayerBehind;
         let first: Vec<usize> = streams.iter().map(|stream| stream.length).collect();
         let mut run = Run::default();
         for (layer, weights) in self.layers.iter().enumerate() {
             run.entering.push(x.clone());
             for half in [Half::Attention, Half::Mlp] {
                 let site = Site { layer, half };
-                let scale = if half == Half::Attention { &weights.attention_norm } else { &weights.mlp_norm };
-                let normed: Vec<Vec<f64>> = x.iter().map(|x| self.norm(x, scale)).collect();
+                let (norm, bias) = match half {
+                    Half::Attention => (&weights.attention_norm, &weights.o_bias),
+                    Half::Mlp => (&weights.mlp_norm, &weights.down_bias),
+                };
+                let before = |x: &Vec<f64>| if behind { x.clone() } else { self.norm(x, norm) };
+                let normed: Vec<Vec<f64>> = x.iter().map(before).collect();
                 let kept = method.choose(self, site, &Before { residual: &x, normed: &normed, first: &first });
                 let inputs: Vec<Vec<f64>> = normed
                     .iter()
@@ -200,6 +236,13 @@ impl Reference {
                 method.ran(site, &inputs, kept.as_deref());
                 for (x, input) in x.iter_mut().zip(&inputs) {
                     self.add_projection(site, x, input, kept.as_deref().map(|kept| (kept, method.stand_in(site))));
+                    if !bias.is_empty() {
+                        x.iter_mut().zip(bias.iter().cycle()).for_each(|(x, bias)| *x += bias);
+                    }
+                    // The very last norm is that in front of the head.
+                    if behind && (layer, half) != (self.layers.len() - 1, Half::Mlp) {
+                        *x = self.norm(x, norm);
+                    }
                 }
                 match half {
                     Half::Attention => run.mixed.push(inputs),
@@ -219,11 +262,27 @@ impl Reference {
         self.run(&mut vec![self.empty(); batch.len()], batch, method)
     }
 
+    /// A token's embedding at its position, as wide as the residual stream.
+    fn embed(&self, id: u32, position: usize) -> Vec<f64> {
+        let (hidden, [widen, _]) = (self.config.hidden_size, &self.projections);
+        let width = self.config.word_embed_proj_dim.unwrap_or(hidden);
+        let row = &self.embedding[id as usize * width..][..width];
+        let mut x = if widen.is_empty() { row.to_vec() } else { product(widen, row) };
+        if let Some(offset) = self.config.position_offset {
+            x.iter_mut().zip(&self.positions[(offset + position) * hidden..]).for_each(|(x, learned)| *x += learned);
+        }
+        x
+    }
+
     /// Logits of every row of a residual stream after the last layer: `[tokens][vocab]`.
     pub fn logits(&self, last: &[f64]) -> Vec<Vec<f64>> {
-        let hidden = self.config.hidden_size;
+        let (hidden, [_, narrow]) = (self.config.hidden_size, &self.projections);
         let head = self.output.as_ref().unwrap_or(&self.embedding);
-        self.norm(last, &self.output_norm).chunks_exact(hidden).map(|row| product(head, row)).collect()
+        let of_row = |row: &[f64]| match narrow.is_empty() {
+            true => product(head, row),
+            false => product(head, &product(narrow, row)),
+        };
+        self.norm(last, &self.output_norm).chunks_exact(hidden).map(of_row).collect()
     }
 
     /// Logits of the last row.
@@ -251,9 +310,13 @@ impl Reference {
                 rows.zip(positions).flat_map(|(row, &position)| self.mix(site.layer, row, position, past)).collect()
             }
             Half::Mlp => rows
-                .flat_map(|row| {
-                    let (gate, up) = (product(&weights.gate, row), product(&weights.up, row));
-                    gate.into_iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
+                .flat_map(|row| -> Vec<f64> {
+                    let up = product(&weights.up, row);
+                    if self.config.blocks.mlp == MlpKind::Relu {
+                        return up.iter().zip(&weights.up_bias).map(|(up, bias)| (up + bias).max(0.0)).collect();
+                    }
+                    let gate = product(&weights.gate, row);
+                    gate.into_iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect()
                 })
                 .collect(),
         }
@@ -268,7 +331,7 @@ impl Reference {
         }
         for (x, scale) in [&mut q, &mut k].into_iter().zip(&weights.qk_norm) {
             if blocks.qk_norm {
-                *x = self.norm(x, scale);
+                *x = self.rms_norm(x, scale);
             }
             if !blocks.no_rope_layers.contains(&layer) {
                 self.turn(x, position);
@@ -314,8 +377,24 @@ impl Reference {
         }
     }
 
+    /// The norm of every row, by scale and shift.
+    fn norm(&self, x: &[f64], [scale, shift]: &[Vec<f64>; 2]) -> Vec<f64> {
+        if self.config.blocks.norms == Norms::Rms {
+            return self.rms_norm(x, scale);
+        }
+        x.chunks_exact(scale.len())
+            .flat_map(|row| {
+                let mean = row.iter().sum::<f64>() / row.len() as f64;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / row.len() as f64;
+                let deviation = (variance + f64::from(self.config.rms_norm_eps)).sqrt();
+                let terms = row.iter().zip(scale.iter().zip(shift));
+                terms.map(move |(x, (scale, shift))| (x - mean) / deviation * scale + shift)
+            })
+            .collect()
+    }
+
     /// RMS norm of every row.
-    fn norm(&self, x: &[f64], scale: &[f64]) -> Vec<f64> {
+    fn rms_norm(&self, x: &[f64], scale: &[f64]) -> Vec<f64> {
         x.chunks_exact(scale.len())
             .flat_map(|row| {
                 let mean = dot(row, row) / row.len() as f64;

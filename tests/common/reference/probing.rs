@@ -240,6 +240,8 @@ pub fn best(scores: &[f64], keep: usize, forced: Option<usize>) -> (Vec<u32>, f6
         // Nothing but the forced one is kept.
         Some(_) if weakest.is_infinite() => 1.0,
         Some(strongest) if weakest > 0.0 => (weakest - strongest) / weakest,
+        // Nothing at all, of channels that a ReLU has shut: in 32 bits as in 64, and the lower indices stay.
+        Some(0.0) if weakest == 0.0 => 1.0,
         Some(_) => 0.0,
     };
     let mut kept: Vec<u32> = kept.iter().map(|&i| i as u32).collect();

@@ -3,7 +3,7 @@
 use super::calibration::Calibration;
 use super::probing::{best, kept_count, scores};
 use super::{Half, Masks, Reference, Site};
-use secateur::config::{PruneConfig, ScoreKind};
+use secateur::config::{MlpKind, PruneConfig, ScoreKind};
 use std::collections::BTreeMap;
 
 /// A choice, and how clear it is: the smallest gap, relative to the weakest kept, between kept and dropped.
@@ -47,7 +47,7 @@ pub fn flap(model: &Reference, prune: &PruneConfig, calibration: &Calibration) -
         };
         all.insert(site, raw.chunks_exact(together).flat_map(of).collect());
     }
-    // Multiply-adds of a unit for a token, by the hidden size: a channel has a row in three matrices, a head `d` rows in two, its share of
+    // Multiply-adds of a unit for a token, by the hidden size: a channel has a row in each matrix of the MLP, a head `d` rows in two, its share of
     // those of k and v where they go with it, and `d` products with every token's key and value.
     let d = config.head_dim as f64;
     let attention = 2.0 * d * calibration.length as f64 / config.hidden_size as f64;
@@ -57,7 +57,8 @@ pub fn flap(model: &Reference, prune: &PruneConfig, calibration: &Calibration) -
         2.0 * d
     };
     let of_head = matrices + attention;
-    let cost = |site: &Site| if site.half == Half::Attention { of_head } else { 3.0 };
+    let of_channel = if config.blocks.mlp == MlpKind::Relu { 2.0 } else { 3.0 };
+    let cost = |site: &Site| if site.half == Half::Attention { of_head } else { of_channel };
     let mut ranked: Vec<(f64, f64)> =
         all.iter().flat_map(|(site, scores)| scores.iter().map(move |&score| (score, cost(site)))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
