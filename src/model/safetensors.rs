@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// What stands before the names of all tensors but the head's.
+const BASE: &str = "model.";
 /// Headers of real shards have some 100 bytes a tensor.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 const MAX_INDEX_BYTES: u64 = 32 << 20;
@@ -55,7 +57,9 @@ impl Folder {
             return Err(Error::bad_file(
                 path,
                 format!(
-                    "the folder has neither {SINGLE} nor {INDEX} (weights in pickle files are not read: convert them)"
+                    "the folder has neither {SINGLE} nor {INDEX}; weights in pickle files (pytorch_model.bin) are not \
+                     read: in Python, transformers' `AutoModelForCausalLM.from_pretrained(F).save_pretrained(F)` with \
+                     this folder as F writes them as safetensors"
                 ),
             ));
         }
@@ -77,7 +81,12 @@ impl Folder {
 
     /// The bytes of `config.json`, the mapped weight files, and the tensors, which point into them.
     pub(super) fn into_parts(self) -> (Vec<u8>, Vec<MappedFile>, BTreeMap<String, TensorEntry>) {
-        (self.raw_config, self.files, self.tensors)
+        // A model that was saved without its head has names without the head's prefix.
+        let bare = !self.tensors.keys().any(|name| name.starts_with(BASE));
+        let whole = |(name, entry): (String, TensorEntry)| {
+            (if bare && name != "lm_head.weight" { BASE.to_owned() + &name } else { name }, entry)
+        };
+        (self.raw_config, self.files, self.tensors.into_iter().map(whole).collect())
     }
 
     fn add_shards(&mut self, index: &[u8]) -> Result<()> {

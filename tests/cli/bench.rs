@@ -219,7 +219,6 @@ fn what_cannot_be_measured_is_refused() {
     refused(&["--statistic", "fluctuation"], &["`pp`", "calibration"]);
     refused(&["--format", "Q8_0"], &["--shape"]);
     refused(&["--shape", "llama-2-7b"], &["--shape llama-2-7b", "--model tiny.gguf"]);
-    shaped(&["opt-13b"], &["opt-13b", "OPT's blocks", "later", "llama-2-7b"]);
     shaped(&["llama-9"], &["no shape `llama-9`", "tinyllama-1.1b"]);
     shaped(&["llama-2-7b", "--format", "IQ3_S"], &["weight format `IQ3_S`", "Q4_1", "Q4_K"]);
     shaped(&["smollm2-135m", "--format", "Q4_K"], &["Q4_K", "blocks of 256", "hidden size of 576", "Q5_0"]);

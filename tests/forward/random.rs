@@ -2,7 +2,7 @@
 
 use super::{open, sequences};
 use crate::common::device::{Random, gpu};
-use secateur::config::ModelConfig;
+use secateur::config::{ModelConfig, Norms};
 use secateur::engine::{Engine, Scorer};
 use secateur::format::WeightFormat;
 use secateur::gpu::GpuOptions;
@@ -59,7 +59,7 @@ fn states_neither_vanish_nor_explode() {
         let weights = engine.weights();
         let layers = weights.layers.iter().map(|layer| {
             let attention = layer.qkv.bytes() + layer.o.bytes();
-            attention + layer.gate.bytes() + layer.up.bytes() + layer.down.bytes()
+            attention + layer.mlp.bytes() + layer.down.bytes()
         });
         let made = layers.sum::<u64>() + weights.embedding.bytes() + weights.head().bytes();
         // Floats have no scales, but every plane is a buffer of 16 bytes at least.
@@ -73,6 +73,39 @@ fn states_neither_vanish_nor_explode() {
         let logits = sequences(&engine, 1, 16).prefill(std::slice::from_ref(&ids)).unwrap().remove(0);
         let spread = logits.iter().copied().fold(f32::MIN, f32::max) - logits.iter().copied().fold(f32::MAX, f32::min);
         assert!(logits.iter().all(|logit| logit.is_finite()) && spread > 0.5, "{}: {spread}", format.name());
+    }
+}
+
+/// OPT's shapes run too, before and behind, with embeddings of another width.
+#[test]
+fn shapes_of_opt_run() {
+    let opt = ModelConfig {
+        hidden_size: 128,
+        intermediate_size: 320,
+        num_hidden_layers: 12,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        head_dim: 32,
+        vocab_size: 512,
+        max_position_embeddings: 64,
+        ..shapes::by_name("opt-13b").unwrap()
+    };
+    let mut behind = ModelConfig { word_embed_proj_dim: Some(64), ..opt.clone() };
+    behind.blocks.norms = Norms::LayerBehind;
+    for config in [opt, behind] {
+        let engine = Engine::random(gpu(), &config, WeightFormat::F16, &mut |_| Ok(())).unwrap();
+        let weights = engine.weights();
+        let layers = weights.layers.iter();
+        let layers = layers.map(|layer| layer.qkv.bytes() + layer.o.bytes() + layer.mlp.bytes() + layer.down.bytes());
+        let projections =
+            [&weights.project_in, &weights.project_out].into_iter().flatten().map(|weight| weight.bytes());
+        let positions = weights.positions.as_ref().unwrap().bytes();
+        let made = layers.sum::<u64>() + weights.embedding.bytes() + projections.sum::<u64>() + positions;
+        let bytes = secateur::model::ModelWeights::random_bytes(&config, WeightFormat::F16);
+        assert!((bytes..=bytes + 16 * (3 + 4 * 12)).contains(&made), "{made} for {bytes}");
+        let logits = sequences(&engine, 1, 16).prefill(&[vec![1, 2, 3]]).unwrap().remove(0);
+        let spread = logits.iter().copied().fold(f32::MIN, f32::max) - logits.iter().copied().fold(f32::MAX, f32::min);
+        assert!(logits.iter().all(|logit| logit.is_finite()) && spread > 0.5, "{spread}");
     }
 }
 
@@ -91,8 +124,9 @@ fn weights_larger_than_a_binding_are_cut() {
     let narrow = open(&GpuOptions { max_binding: Some(40_000), ..GpuOptions::default() });
     let engine = Engine::random(narrow, &small(), WeightFormat::F16, &mut |_| Ok(())).unwrap();
     let weights = engine.weights();
-    assert!(weights.embedding.shards.len() > 1 && weights.layers[0].gate.shards.len() > 1);
-    assert_eq!(weights.layers[0].gate.shards.len(), weights.layers[0].up.shards.len());
+    let halves: Vec<usize> = weights.layers[0].mlp.matrices().iter().map(|weight| weight.shards.len()).collect();
+    assert!(weights.embedding.shards.len() > 1 && halves[0] > 1);
+    assert_eq!(halves, [halves[0]; 2]);
     let logits = sequences(&engine, 1, 8).prefill(&[vec![1, 2, 3]]).unwrap();
     assert!(logits[0].iter().all(|logit| logit.is_finite()));
 }

@@ -3,6 +3,7 @@
 use super::{Case, cases, files};
 use crate::common::gguf_writer::{GgufWriter, Meta};
 use crate::common::tiny_model::{TinySpec, type_id, write_hf_folder_with};
+use safetensors::SafeTensors;
 use secateur::Error;
 use secateur::config::FAMILIES;
 use secateur::model::{ModelFiles, TensorType};
@@ -108,6 +109,46 @@ fn what_a_family_lacks_is_refused_and_what_it_needs_is_missed() {
         tensor.data.truncate(tensor.data.len() / 2);
     };
     says(gguf("phi3", half), &["blk.0.ffn_up.weight", "[192, 64]", "[96, 64]"]);
+}
+
+#[test]
+fn variants_of_opt_are_refused_and_missing_tensors_are_told() {
+    for (field, value) in [
+        ("activation_function", json!("gelu")),
+        ("enable_bias", json!(false)),
+        ("_remove_final_layer_norm", json!(true)),
+        ("layer_norm_elementwise_affine", json!(false)),
+    ] {
+        says(folder("opt", |config| config[field] = value.clone()), &[&value.to_string().replace('"', "")]);
+    }
+    says(folder("opt-behind", |config| config["word_embed_proj_dim"] = json!(40)), &["word_embed_proj_dim is 40"]);
+    says(
+        folder("opt", |config| config["max_position_embeddings"] = json!(511)),
+        &["embed_positions", "[513, 64]", "[514, 64]"],
+    );
+    for name in ["position_embd.weight", "output_norm.bias", "blk.0.attn_output.bias", "blk.1.ffn_up.bias"] {
+        says(gguf("opt", |file| file.tensors.retain(|tensor| tensor.name != name.as_bytes())), &[name, "missing"]);
+    }
+    // What its MLP has no use for.
+    says(gguf("opt", |file| rename(file, "blk.0.ffn_up.weight", "blk.0.ffn_gate.weight")), &["blk.0.ffn_up.weight"]);
+}
+
+/// A model saved without its head has names without what the head's class puts before them.
+#[test]
+fn names_without_the_base_models_prefix_are_known() {
+    for name in ["opt", "qwen2"] {
+        let (case, dir) = (case(name), tempfile::tempdir().unwrap());
+        write_hf_folder_with(dir.path(), &case.spec(), &case.config);
+        let path = dir.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let bare = file.tensors().into_iter().map(|(name, view)| (name.trim_start_matches("model.").to_owned(), view));
+        std::fs::write(&path, safetensors::serialize(bare, None).unwrap()).unwrap();
+        let found = ModelFiles::open(dir.path()).unwrap();
+        let (_whole, expected) = case.folder();
+        let values = |files: &ModelFiles| files.tensors().map(|tensor| tensor.bytes.to_vec()).collect::<Vec<_>>();
+        assert_eq!(values(&found), values(&expected), "{name}");
+    }
 }
 
 /// What a `config.json` leaves out is what the family's class in transformers takes.
