@@ -1,4 +1,4 @@
-//! Secateur: LLaMA models and their relatives on any GPU through WebGPU, pruned by what each input needs.
+//! Secateur: LLaMA and OPT models and relatives of LLaMA on any GPU through WebGPU, pruned by what each input needs.
 //!
 //! # The map
 //!

@@ -9,7 +9,7 @@ struct Params {
     kv_heads: u32,    // heads of the cache
     capacity: u32,    // slots of the cache
     model_heads: u32, // query heads of the whole model where `list` names the row's heads, 0 where there is no list
-    no_rope: u32,       // whether the layer is without rope
+    no_rope: u32,     // whether the layer is without rope
     eps: f32,         // of the norm
 }
 

@@ -55,6 +55,16 @@ impl Mlp {
         self.matrices().iter().map(|weight| weight.bytes()).sum()
     }
 
+    /// The shape of its product, for people: tokens, matrices where there is more than one, channels, inputs.
+    pub fn shape(&self, tokens: usize, channels: usize) -> String {
+        let matrices = self.matrices();
+        let inputs = matrices[0].cols;
+        match matrices.len() {
+            1 => format!("{tokens} x {channels} x {inputs}"),
+            count => format!("{tokens} x {count} x {channels} x {inputs}"),
+        }
+    }
+
     /// The kernel's name.
     pub fn kernel(&self) -> &'static str {
         match self {

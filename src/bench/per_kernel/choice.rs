@@ -193,7 +193,7 @@ impl<'a> Choosing<'a> {
             let (x, y) = ((&bank.normed).into(), (&bank.active).into());
             model.layers[layer].mlp.record(rec, x, None, y, rows)
         });
-        let shape = format!("{rows} x {matrices} x {channels} x {hidden}");
+        let shape = model.layers[0].mlp.shape(rows, channels);
         self.work((Stage::Choice, Half::Mlp), kernel, shape, (bytes, flops), record)
     }
 

@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
                 let (list, weights) = (self.channels_of(layer).map(Mask::kept), &model.layers[layer]);
                 weights.mlp.record(rec, (&bank.normed).into(), list, (&bank.active).into(), tokens)
             }),
-            ..self.work(kernel, "", layers.clone(), format!("{tokens} x {matrices} x {kept} x {hidden}"))
+            ..self.work(kernel, "", layers.clone(), model.layers[0].mlp.shape(tokens, kept))
         };
         let down = Work {
             bytes: weight_bytes(model, &layers, |layer| column_bytes(&layer.down, share, 1))

@@ -75,7 +75,10 @@ impl<'a> Choosing<'a> {
         self.work(
             (Stage::Renewal, half),
             kernel,
-            format!("{rows} x {} x {hidden} dropped", matrices * dropped),
+            match half {
+                Half::Attention => format!("{rows} x {dropped} x {hidden} dropped"),
+                Half::Mlp => format!("{} dropped", model.layers[0].mlp.shape(rows, dropped)),
+            },
             (bytes, flops),
             Box::new(move |rec, layer| {
                 let (list, weights) = (self.list(layer, half, Part::Dropped), &model.layers[layer]);
