@@ -36,7 +36,7 @@ pub fn welcome(ui: &mut Ui, state: &State, view: &mut View, acts: &mut Vec<Act>)
                 }
                 Model::None | Model::Failed { .. } => {
                     ui.label(RichText::new("Open a model to begin").heading());
-                    ui.weak("Secateur runs LLaMA models on this machine, and prunes them for every question.");
+                    ui.weak("Secateur runs language models on this machine, and prunes them for every question.");
                     ui.add_space(SPACE);
                     models::models(ui, state, view, acts);
                 }

@@ -29,7 +29,6 @@ pub enum Place {
 ///
 /// # Errors
 /// Those of [`Recorder::dispatch`].
-#[expect(clippy::too_many_arguments, reason = "as many as buffers")]
 pub fn record(
     rec: &mut Recorder<'_>,
     x: Rows<'_>,
