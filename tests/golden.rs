@@ -18,8 +18,8 @@ use secateur::Result;
 use secateur::config::{HistoryKind, Method, PruneConfig, PrunePhases};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{Buffer, Gpu, GpuOptions, Recorder};
-use secateur::kernels::{Rows, rms_norm};
-use secateur::model::{LayerTensor, ModelFiles, TensorRole, pull};
+use secateur::kernels::Rows;
+use secateur::model::{Added, LayerTensor, ModelFiles, TensorRole, pull};
 use secateur::prune::{
     Block, Calibration, Dense, Frozen, Half, History, Knowledge, LayerMasks, Mask, Plan, ProbeTrace, Selector,
 };
@@ -129,7 +129,7 @@ impl Selector for Noting<'_> {
     fn heads(&mut self, rec: &mut Recorder<'_>, block: &Block<'_>) -> Result<Option<Arc<Mask>>> {
         let shape = (SAMPLES * LENGTH, block.weights.qkv.cols, 1e-5);
         let (x, y) = (block.residual.into(), (&self.scratch).into());
-        rms_norm::record(rec, x, None, &block.weights.attention_norm, y, &self.norms[block.layer], shape)?;
+        block.weights.attention_norm.record(rec, x, Added::default(), y, &self.norms[block.layer], shape)?;
         let gpu = rec.gpu();
         let (o, down) = (&block.weights.o_power, &block.weights.down_power);
         self.powers.push([gpu.read(o, block.weights.o.cols)?, gpu.read(down, block.weights.down.cols)?]);

@@ -538,11 +538,11 @@ pub fn opt_name(role: TensorRole) -> String {
 /// Whether it is what is added, a shift of a norm too.
 fn is_bias(role: TensorRole) -> bool {
     use LayerTensor::{AttentionNormBias, DownBias, KBias, MlpNormBias, OBias, QBias, UpBias, VBias};
+    let of_layer =
+        |tensor| matches!(tensor, QBias | KBias | VBias | OBias | UpBias | DownBias | AttentionNormBias | MlpNormBias);
     match role {
-        TensorRole::OutputNormBias => true,
-        TensorRole::Layer(_, QBias | KBias | VBias | OBias | UpBias | DownBias) => true,
-        TensorRole::Layer(_, AttentionNormBias | MlpNormBias) => true,
-        _ => false,
+        TensorRole::Layer(_, tensor) => of_layer(tensor),
+        other => other == TensorRole::OutputNormBias,
     }
 }
 
