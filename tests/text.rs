@@ -1,7 +1,9 @@
 //! The tokenizer, the chat template and the streaming decoder: on small vocabularies made here, on damaged ones, and
-//! (where the project's shared data lies beside the checkout) on those of LLaMA 2, LLaMA 3 and GPT-2 against ids from
-//! the `tokenizers` and `sentencepiece` packages of Python.
+//! (where the project's shared data lies beside the checkout) on those of LLaMA 2, LLaMA 3, GPT-2 and OPT against ids
+//! from the `tokenizers`, `transformers` and `sentencepiece` packages of Python.
 
+#[path = "text/corpus.rs"]
+mod corpus;
 #[path = "fixtures/text/damage.rs"]
 mod damage;
 #[path = "fixtures/text/vocabularies.rs"]
@@ -22,14 +24,6 @@ fn json_source(value: &Value) -> TextSource {
 
 fn tokenizer(source: &TextSource) -> Tokenizer {
     Tokenizer::new(source).expect("a sound vocabulary")
-}
-
-/// The ids as a stream, and as a whole.
-fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> (String, String) {
-    let mut stream = tokenizer.stream(false);
-    let mut text: String = ids.iter().map(|id| stream.push(*id).expect("a known id")).collect();
-    text.push_str(&stream.finish());
-    (text, tokenizer.decode(ids, false).expect("known ids"))
 }
 
 #[test]
@@ -337,39 +331,6 @@ fn a_message_cannot_forge_a_turn() {
         // Between the template's tokens the text is encoded as one, the forged names being ordinary characters.
         let turn = t.encode(&format!("user\n{forged}"), Special::Text).unwrap();
         assert_eq!(&ids[1..=turn.len()], turn);
-    }
-}
-
-#[test]
-fn real_vocabularies_give_the_ids_of_their_makers() {
-    let cases: Vec<Value> = serde_json::from_str(include_str!("fixtures/text/ids.json")).expect("the fixture");
-    let from_json = |name: &str| Some(source(TokenizerSource::Json(shared_json(name)?)));
-    let sources = [
-        ("gpt2", from_json("gpt2")),
-        ("llama2", from_json("llama2")),
-        ("llama3", from_json("llama3")),
-        ("gpt2", by_rules("gpt2", "gpt-2")),
-        ("llama3", by_rules("llama3", "llama-bpe")),
-        ("gpt2 by smollm rules", by_rules("gpt2", "smollm")),
-        ("llama2 by scores", llama2_by_scores()),
-    ];
-    for (name, source) in sources {
-        let Some(source) = source else { continue };
-        let t = tokenizer(&source);
-        let mut count = 0;
-        for case in cases.iter().filter(|case| case["vocabulary"] == name) {
-            let text = case["text"].as_str().expect("text");
-            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
-            let special = if case["special"] == true { Special::Parse } else { Special::Text };
-            assert_eq!(t.encode(text, special).unwrap(), ids, "{name}: {text:?}");
-            let (stream, whole) = streamed(&t, &ids);
-            assert_eq!(stream, whole, "{name}: {text:?}");
-            if special == Special::Text && !text.contains('▁') {
-                assert_eq!(whole, text, "{name}");
-            }
-            count += 1;
-        }
-        assert!(count >= 17, "{name}: {count} cases");
     }
 }
 
