@@ -6,6 +6,8 @@
 mod corpus;
 #[path = "fixtures/text/damage.rs"]
 mod damage;
+#[path = "text/templates.rs"]
+mod templates;
 #[path = "fixtures/text/vocabularies.rs"]
 mod vocabularies;
 

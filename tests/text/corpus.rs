@@ -41,7 +41,7 @@ fn digest(texts: &[Vec<u32>]) -> String {
 }
 
 /// Compares the tokenizer of `source` with everything that the fixture holds of the vocabulary `name`.
-fn compare(fixture: &Value, name: &str, source: &TextSource) {
+pub fn compare(fixture: &Value, name: &str, source: &TextSource) {
     let t = Tokenizer::new(source).expect("a sound vocabulary");
     let expected = &fixture[name];
     let texts = strings(&fixture["texts"]);
@@ -80,13 +80,14 @@ fn compare(fixture: &Value, name: &str, source: &TextSource) {
 fn every_vocabulary_gives_the_ids_of_its_maker() {
     let fixture: Value = serde_json::from_str(include_str!("../fixtures/text/ids.json")).expect("the fixture");
     let from_json = |name: &str| Some(source(TokenizerSource::Json(shared_json(name)?)));
-    let sources: [(&str, &dyn Fn() -> Option<TextSource>); 11] = [
+    let sources: [(&str, &dyn Fn() -> Option<TextSource>); 12] = [
         ("gpt2", &|| from_json("gpt2")),
         ("gpt2", &|| by_rules("gpt2", "gpt-2")),
         ("gpt2 by smollm rules", &|| by_rules("gpt2", "smollm")),
         ("gpt2 by qwen2 rules", &|| by_rules("gpt2", "qwen2")),
         ("gpt2 by tekken rules", &|| by_rules("gpt2", "tekken")),
         ("gpt2 by default rules", &|| by_rules("gpt2", "default")),
+        ("opt", &opt),
         ("llama2", &|| from_json("llama2")),
         ("llama2 by scores", &llama2_by_scores),
         ("llama3", &|| from_json("llama3")),
