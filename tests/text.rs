@@ -357,6 +357,21 @@ fn a_megabyte_is_encoded_in_seconds() {
 }
 
 #[test]
+fn a_megabyte_without_a_break_is_encoded_in_seconds() {
+    let start = Instant::now();
+    for source in [gguf(GgufVocabulary { pre: "llama-bpe".into(), ..byte_vocabulary() }), gguf(piece_vocabulary())] {
+        let t = tokenizer(&source);
+        for unit in ["a", " ", "1"] {
+            let text = unit.repeat(1_000_000);
+            let ids = t.encode(&text, Special::Text).unwrap();
+            assert_eq!(t.decode(&ids, false).unwrap(), text, "{unit:?}");
+        }
+    }
+    // As above.
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
 fn an_endless_template_ends_with_an_error() {
     let loops = |depth: usize, open: &str| open.repeat(depth);
     let endless = loops(3, "{% for a in range(9999) %}") + &loops(3, "{% endfor %}");

@@ -28,7 +28,7 @@ fn write_json(dir: &Path, name: &str, value: &Value) {
 fn write_pairs(dir: &Path) {
     let tokens = tiny_vocabulary::tokens(TinySpec::default().vocab);
     let ids: serde_json::Map<String, Value> =
-        tokens.into_iter().zip(0..).map(|(token, id)| (token, id.into())).collect();
+        tokens.into_iter().take(280).zip(0..).map(|(token, id)| (token, id.into())).collect();
     write_json(dir, "vocab.json", &Value::Object(ids));
     fs::write(dir.join("merges.txt"), format!("#version: 0.2\n{}\n", tiny_vocabulary::MERGES.join("\n"))).unwrap();
     let settings = json!({"tokenizer_class": "GPT2Tokenizer", "bos_token": "<|im_start|>", "eos_token": "<|endoftext|>",

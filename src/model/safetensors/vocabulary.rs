@@ -191,7 +191,6 @@ fn add_tokens(folder: &Path, vocabulary: &mut GgufVocabulary, settings: Settings
     let map: Names = read_json(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
     let listed: BTreeMap<String, u32> = read_json(&folder.join("added_tokens.json"))?.unwrap_or_default();
     let special: BTreeSet<&str> = settings.names.texts().chain(map.texts()).collect();
-    let path = folder.join(SETTINGS);
     let mut added: BTreeMap<u32, (String, bool)> = BTreeMap::new();
     for (token, id) in listed {
         let special = special.contains(token.as_str());
@@ -203,7 +202,7 @@ fn add_tokens(folder: &Path, vocabulary: &mut GgufVocabulary, settings: Settings
                 "token `{}` takes white space around it, or stands alone, which is done with a tokenizer.json only: save the tokenizer with transformers' `save_pretrained`",
                 token.content
             );
-            return Err(Error::bad_file(path, what));
+            return Err(Error::bad_file(folder.join(SETTINGS), what));
         }
         added.insert(id, (token.content.clone(), token.special || special.contains(token.content.as_str())));
     }
@@ -218,7 +217,7 @@ fn add_tokens(folder: &Path, vocabulary: &mut GgufVocabulary, settings: Settings
         let known = vocabulary.unknown_token_id == Some(id);
         let kind = if *special { CONTROL } else { USER_DEFINED };
         let kind = if known { vocabulary.token_types[id as usize] } else { kind };
-        put(vocabulary, &path, id, token, kind, count)?;
+        put(vocabulary, folder, id, token, kind, count)?;
     }
     Ok(added.into_iter().map(|(id, (content, special))| AddedToken { id: i64::from(id), content, special }).collect())
 }
