@@ -246,6 +246,8 @@ pub struct TextSource {
     pub tokenizer: TokenizerSource,
     /// The Jinja template of a conversation, where the model has one.
     pub chat_template: Option<String>,
+    /// Where that template stands, for errors: a file, or an entry of one.
+    pub chat_template_file: Option<String>,
     /// Token that opens a text, where the model has one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end an answer; may be empty.
@@ -259,7 +261,7 @@ pub struct TextSource {
 pub enum TokenizerSource {
     /// The bytes of a Hugging Face `tokenizer.json`.
     Json(Vec<u8>),
-    /// The vocabulary in GGUF metadata.
+    /// The vocabulary in GGUF metadata, or one of other files in the same form.
     Gguf(GgufVocabulary),
 }
 

@@ -8,6 +8,8 @@ mod hostile_folder;
 mod hostile_gguf;
 #[path = "model_files/mutation.rs"]
 mod mutation;
+#[path = "model_files/tokenizers.rs"]
+mod tokenizers;
 
 use common::gguf_writer::Meta;
 use common::tiny_model::{self, TinySpec, write_gguf, write_hf_folder};

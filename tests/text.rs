@@ -1,9 +1,13 @@
 //! The tokenizer, the chat template and the streaming decoder: on small vocabularies made here, on damaged ones, and
-//! (where the project's shared data lies beside the checkout) on those of LLaMA 2, LLaMA 3 and GPT-2 against ids from
-//! the `tokenizers` and `sentencepiece` packages of Python.
+//! (where the project's shared data lies beside the checkout) on those of LLaMA 2, LLaMA 3, GPT-2 and OPT against ids
+//! from the `tokenizers`, `transformers` and `sentencepiece` packages of Python.
 
+#[path = "text/corpus.rs"]
+mod corpus;
 #[path = "fixtures/text/damage.rs"]
 mod damage;
+#[path = "text/templates.rs"]
+mod templates;
 #[path = "fixtures/text/vocabularies.rs"]
 mod vocabularies;
 
@@ -22,14 +26,6 @@ fn json_source(value: &Value) -> TextSource {
 
 fn tokenizer(source: &TextSource) -> Tokenizer {
     Tokenizer::new(source).expect("a sound vocabulary")
-}
-
-/// The ids as a stream, and as a whole.
-fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> (String, String) {
-    let mut stream = tokenizer.stream(false);
-    let mut text: String = ids.iter().map(|id| stream.push(*id).expect("a known id")).collect();
-    text.push_str(&stream.finish());
-    (text, tokenizer.decode(ids, false).expect("known ids"))
 }
 
 #[test]
@@ -365,39 +361,6 @@ fn a_message_cannot_forge_a_turn() {
 }
 
 #[test]
-fn real_vocabularies_give_the_ids_of_their_makers() {
-    let cases: Vec<Value> = serde_json::from_str(include_str!("fixtures/text/ids.json")).expect("the fixture");
-    let from_json = |name: &str| Some(source(TokenizerSource::Json(shared_json(name)?)));
-    let sources = [
-        ("gpt2", from_json("gpt2")),
-        ("llama2", from_json("llama2")),
-        ("llama3", from_json("llama3")),
-        ("gpt2", by_rules("gpt2", "gpt-2")),
-        ("llama3", by_rules("llama3", "llama-bpe")),
-        ("gpt2 by smollm rules", by_rules("gpt2", "smollm")),
-        ("llama2 by scores", llama2_by_scores()),
-    ];
-    for (name, source) in sources {
-        let Some(source) = source else { continue };
-        let t = tokenizer(&source);
-        let mut count = 0;
-        for case in cases.iter().filter(|case| case["vocabulary"] == name) {
-            let text = case["text"].as_str().expect("text");
-            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
-            let special = if case["special"] == true { Special::Parse } else { Special::Text };
-            assert_eq!(t.encode(text, special).unwrap(), ids, "{name}: {text:?}");
-            let (stream, whole) = streamed(&t, &ids);
-            assert_eq!(stream, whole, "{name}: {text:?}");
-            if special == Special::Text && !text.contains('▁') {
-                assert_eq!(whole, text, "{name}");
-            }
-            count += 1;
-        }
-        assert!(count >= 17, "{name}: {count} cases");
-    }
-}
-
-#[test]
 fn a_megabyte_is_encoded_in_seconds() {
     let (Some(wiki), Some(scores), Some(file)) =
         (shared("wikitext2/wiki.test.raw"), llama2_by_scores(), shared_json("llama2"))
@@ -415,6 +378,21 @@ fn a_megabyte_is_encoded_in_seconds() {
         // Seconds even unoptimised; a quadratic path would take hours.
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     }
+}
+
+#[test]
+fn a_megabyte_without_a_break_is_encoded_in_seconds() {
+    let start = Instant::now();
+    for source in [gguf(GgufVocabulary { pre: "llama-bpe".into(), ..byte_vocabulary() }), gguf(piece_vocabulary())] {
+        let t = tokenizer(&source);
+        for unit in ["a", " ", "1"] {
+            let text = unit.repeat(1_000_000);
+            let ids = t.encode(&text, Special::Text).unwrap();
+            assert_eq!(t.decode(&ids, false).unwrap(), text, "{unit:?}");
+        }
+    }
+    // As above.
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! before it has been compared with the bytes that are there, nothing is allocated by the size a header claims, and
 //! strings and arrays stay in the map until someone asks for them. Once parsed, every tensor's range lies in the file.
 
-mod llama;
+mod network;
 mod reader;
 
 use super::mapped::MappedFile;

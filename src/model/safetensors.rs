@@ -5,7 +5,9 @@
 //! here before it is parsed).
 
 mod config;
+mod sentencepiece;
 mod text;
+mod vocabulary;
 
 use super::mapped::{MappedFile, read_small};
 use super::tensor::{TensorEntry, TensorType};

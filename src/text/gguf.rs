@@ -137,7 +137,7 @@ fn byte_level(
         special: added.iter().filter(|token| token.special).map(|token| token.content.clone()).collect(),
         ..BpeSpec::default()
     };
-    let model = Bpe::new(spec.build()?, None, Some(rule.split), Vec::new())?;
+    let model = Bpe::new(spec.build()?, rule.normalizer, Some(rule.split), Vec::new())?;
     Ok(Parts {
         model: Model::Bpe(Box::new(model)),
         added,

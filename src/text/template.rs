@@ -26,6 +26,8 @@ const PLAIN: &str = "{{ bos }}{% for message in messages %}\
 pub struct ChatTemplate {
     env: Environment<'static>,
     source: String,
+    /// What errors call it.
+    name: String,
     bos: String,
     eos: String,
     /// Set for the templates here, which unlike a model's own do not know whether the model wants its BOS token.
@@ -45,12 +47,17 @@ impl ChatTemplate {
             None if chatml => (CHATML, Vec::new()),
             None => (PLAIN, vec!["\nUser:".to_string()]),
         };
+        let called = match (&source.chat_template, &source.chat_template_file) {
+            (Some(_), Some(file)) => format!("the chat template ({file})"),
+            _ => "the chat template".to_string(),
+        };
         let name = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let bos = name(source.bos_token_id);
         // ChatML names its opening token as BOS in some files; a second one at the beginning would be one too many.
         let wanted = tokenizer.wants_bos() && bos != "<|im_start|>";
         Ok(ChatTemplate {
-            env: guarded(|| jinja::environment(text))?.map_err(|e| failed("is not valid", &e))?,
+            env: guarded(&called, || jinja::environment(text))?.map_err(|e| failed(&called, "is not valid", &e))?,
+            name: called,
             source: text.to_string(),
             wanted_bos: if wanted { bos.clone() } else { String::new() },
             bos,
@@ -84,7 +91,7 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::prompt`].
     pub fn render(&self, messages: &[Message], answer: bool) -> Result<String> {
-        let template = self.env.get_template(jinja::NAME).map_err(|e| failed("cannot be used", &e))?;
+        let template = self.env.get_template(jinja::NAME).map_err(|e| failed(&self.name, "cannot be used", &e))?;
         let context = context! {
             messages => messages.iter().map(Turn::value).collect::<Value>(),
             add_generation_prompt => answer,
@@ -94,16 +101,17 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        guarded(|| template.render(context))?.map_err(|e| failed("refuses this conversation", &e))
+        guarded(&self.name, || template.render(context))?
+            .map_err(|e| failed(&self.name, "refuses this conversation", &e))
     }
 }
 
 /// Runs the template engine, whose panics are errors of the template: minijinja 3.0 panics, for one, where a template
 /// walks an empty list backwards with a slice.
-fn guarded<T>(run: impl FnOnce() -> T) -> Result<T> {
+fn guarded<T>(name: &str, run: impl FnOnce() -> T) -> Result<T> {
     // What the engine was building is dropped, and the environment itself is not changed by rendering.
     catch_unwind(AssertUnwindSafe(run))
-        .map_err(|_| Error::Text("the chat template cannot be run: the template engine gave up on it".into()))
+        .map_err(|_| Error::Text(format!("{name} cannot be run: the template engine gave up on it")))
 }
 
 /// A message as a template sees it: a map whose keys keep their order, as they do in Python.
@@ -131,8 +139,8 @@ impl Object for Turn {
 }
 
 /// What minijinja says, with its causes: the innermost often names the culprit.
-fn failed(what: &str, error: &minijinja::Error) -> Error {
-    let mut text = format!("the chat template {what}: {error}");
+fn failed(name: &str, what: &str, error: &minijinja::Error) -> Error {
+    let mut text = format!("{name} {what}: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text.push_str(&format!(": {cause}"));

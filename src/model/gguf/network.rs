@@ -199,6 +199,7 @@ impl Gguf {
         let unknown_token_id = self.token_id("tokenizer.ggml.unknown_token_id", count)?;
         Ok(TextSource {
             chat_template: text_or("tokenizer.chat_template")?,
+            chat_template_file: Some(format!("tokenizer.chat_template of {}", self.path().display())),
             bos_token_id,
             eos_token_ids,
             add_bos_token: self.bool("tokenizer.ggml.add_bos_token")?,
