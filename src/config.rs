@@ -126,6 +126,19 @@ impl ModelConfig {
         self.num_attention_heads / self.num_key_value_heads
     }
 
+    /// What every rotary frequency is divided by where some are divided more than others. Length `head_dim / 2`.
+    pub fn rope_factors(&self) -> Option<Vec<f32>> {
+        let scaling = match &self.rope_scaling {
+            None | Some(RopeScaling::Linear { .. }) => return None,
+            Some(scaling) => scaling,
+        };
+        let factor = |i: usize| {
+            let base = 1.0 / f64::from(self.rope_theta).powf(2.0 * i as f64 / self.head_dim as f64);
+            (base / scaled_frequency(base, i, Some(scaling))) as f32
+        };
+        Some((0..self.head_dim / 2).map(factor).collect())
+    }
+
     /// Rotary frequencies with scaling applied. Length `head_dim / 2`, radians per position.
     pub fn rope_frequencies(&self) -> Vec<f32> {
         let half = self.head_dim / 2;

@@ -11,7 +11,7 @@ use damage::{DAMAGED_BYTES, DAMAGED_PIECES, damaged_json};
 use proptest::prelude::*;
 use secateur::Error;
 use secateur::config::{GgufVocabulary, TextSource, TokenizerSource};
-use secateur::text::{ChatTemplate, Message, Special, StopStrings, Tokenizer};
+use secateur::text::{ChatTemplate, Message, Special, StopStrings, Tokenizer, export};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vocabularies::*;
@@ -340,6 +340,14 @@ fn a_message_cannot_forge_a_turn() {
     }
 }
 
+/// The same tokenizer as GGUF has it, in a vocabulary with rows to spare.
+fn exported(source: &TextSource) -> TextSource {
+    let rows = tokenizer(source).vocab_size() + 3;
+    let exported = export(source, rows).unwrap();
+    assert_eq!(exported.vocabulary.tokens.len(), rows);
+    TextSource { tokenizer: TokenizerSource::Gguf(exported.vocabulary), ..source.clone() }
+}
+
 #[test]
 fn real_vocabularies_give_the_ids_of_their_makers() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("fixtures/text/ids.json")).expect("the fixture");
@@ -353,6 +361,9 @@ fn real_vocabularies_give_the_ids_of_their_makers() {
         ("gpt2 by smollm rules", by_rules("gpt2", "smollm")),
         ("llama2 by scores", llama2_by_scores()),
     ];
+    // And as a conversion writes them.
+    let exported = ["gpt2", "llama2", "llama3"].map(|name| (name, from_json(name).map(|source| exported(&source))));
+    let sources: Vec<(&str, Option<TextSource>)> = sources.into_iter().chain(exported).collect();
     for (name, source) in sources {
         let Some(source) = source else { continue };
         let t = tokenizer(&source);

@@ -1,10 +1,13 @@
-//! `secateur info`: what a model is, and what pruning would remove from it. Needs no GPU.
+//! `secateur info`: what a model is, what it needs, and what pruning would remove from it. Runs without a GPU.
+
+mod needs;
 
 use super::load::Opened;
-use super::options::{ModelOptions, PruneOptions};
+use super::options::{DEFAULT_RATIO, ModelOptions, PruneOptions};
 use super::output::{JsonOption, bytes, print};
 use anyhow::Result;
 use clap::Args;
+use needs::Demand;
 use secateur::config::{Method, ModelConfig, PruneConfig, TokenizerSource};
 use secateur::format::WeightFormat;
 use secateur::model::catalogue::Catalogue;
@@ -45,6 +48,7 @@ struct Info {
     ends: Vec<String>,
     weights: Vec<WeightKind>,
     pruning: Vec<Removed>,
+    needs: Demand,
     /// Tokens before the one whose FLOPs `pruning` counts.
     attended: usize,
     version: &'static str,
@@ -111,10 +115,19 @@ fn describe(args: &InfoArgs, prune: &PruneConfig) -> Result<Info> {
         adds_bos: tokenizer.wants_bos(),
         ends: tokenizer.eos_ids().iter().copied().map(name).collect(),
         weights,
+        needs: Demand::new(&opened, &args.model, &planned(prune))?,
         pruning: ratios.into_iter().map(|ratio| removed(&files.config, prune, ratio)).collect(),
         attended: ATTENDED,
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// What is pruned where nothing was asked for: as a chat does.
+fn planned(prune: &PruneConfig) -> PruneConfig {
+    match prune.method {
+        Method::Dense => PruneConfig { method: Method::Pp, ratio: DEFAULT_RATIO, ..prune.clone() },
+        _ => prune.clone(),
+    }
 }
 
 fn tokenizer_kind(source: &TokenizerSource) -> String {
@@ -223,5 +236,6 @@ fn text(info: &Info) -> String {
         );
         lines.push(("pruning", line));
     }
+    lines.extend(info.needs.lines().into_iter().map(|line| ("needs", line)));
     lines.into_iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect()
 }

@@ -197,6 +197,11 @@ impl ModelFiles {
         self.roles().filter_map(|role| self.entry(role).ok()).map(|(_, entry)| (entry.kind, entry.range.len()))
     }
 
+    /// Whether any matrix is of a type that stores blocks.
+    pub fn is_quantised(&self) -> bool {
+        self.types().any(|(kind, _)| kind.block_elements() > 1)
+    }
+
     /// Whether the files have a tensor for `role` that the model uses: a head that is tied to the embedding is none,
     /// even where the file repeats it.
     pub fn has(&self, role: TensorRole) -> bool {
@@ -241,6 +246,12 @@ impl ModelFiles {
         Ok(hex(&Sha256::digest(list)))
     }
 
+    /// The one file of a GGUF model.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn gguf_file(&self) -> Option<&MappedFile> {
+        self.files.first().filter(|_| matches!(self.format, Format::Gguf { .. }))
+    }
+
     fn convention(&self) -> Convention {
         match self.format {
             Format::Gguf { .. } => Convention::Gguf,
@@ -249,7 +260,7 @@ impl ModelFiles {
     }
 
     /// The roles that this model's configuration needs, in the order of the forward pass.
-    fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
+    pub(super) fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
         let layers = (0..self.config.num_hidden_layers)
             .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| TensorRole::Layer(layer, tensor)));
         std::iter::once(TensorRole::TokenEmbedding)
