@@ -71,8 +71,9 @@ fn encoders_are_no_worse_than_naive_ones() {
             assert_eq!(format.dequantise(&bytes), decoded, "{kind}, {case}");
             let naive = quantise::decode(kind, &quantise::encode(kind, &values));
             let (found, limit) = (squared_error(&values, &decoded), squared_error(&values, &naive));
-            // A rounding of the sum itself.
-            assert!(found <= limit * 1.000001, "{kind}, {case}: {found:e} against {limit:e}");
+            // Which way a factor of 16 bits is rounded is luck: 2^-11 of every value at most.
+            let luck = 2f64.powi(-22) * values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+            assert!(found <= limit * 1.000001 + luck, "{kind}, {case}: {found:e} against {limit:e}");
         }
     }
 }

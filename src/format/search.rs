@@ -84,7 +84,8 @@ fn wish_around(values: &[f32], ranges: &Ranges) -> f32 {
         let Sums { qq, qx, .. } = sums(values, 0.0, by, ranges.quants);
         // What the error is less than the sum of squares.
         let gain = qx * qx / qq.max(f32::MIN_POSITIVE);
-        if gain > best {
+        // Of equals the smaller scale: it leaves finer steps to the groups beside.
+        if gain >= best {
             (best, scale) = (gain, qx / qq);
         }
     }
@@ -114,7 +115,7 @@ fn wish_above(values: &[f32], ranges: &Ranges) -> (f32, f32) {
             (scale, base) = (if qq > 0.0 { qx / qq } else { 0.0 }, 0.0);
         }
         let gain = scale * qx + base * sum;
-        if gain > best.0 && scale > 0.0 {
+        if gain >= best.0 && scale > 0.0 {
             best = (gain, scale, -base);
         }
         (scale, base)
@@ -169,10 +170,16 @@ pub(super) fn block<const G: usize>(values: &[f32; SUPER], ranges: &Ranges) -> P
     }
     let scales = wishes.map(|wish| wish.0);
     let minimum = wishes.iter().fold(0.0f32, |most, wish| most.max(wish.1));
-    // The largest scale takes the end that reaches further.
-    let end = if -ranges.scales[0] > ranges.scales[1] { ranges.scales[0] } else { ranges.scales[1] };
     let dmin = if ranges.minima > 0.0 { minimum / ranges.minima } else { 0.0 };
-    let mut best = chosen(groups, &wishes, ranges, [largest(&scales) / end, dmin]);
+    // The largest scale takes one end or the other: where it is far from the rest, what steps they have decides.
+    let most = largest(&scales);
+    let mut best = chosen(groups, &wishes, ranges, [most / ranges.scales[1], dmin]);
+    if ranges.scales[0] < 0.0 {
+        let other = chosen(groups, &wishes, ranges, [most / ranges.scales[0], dmin]);
+        if other.0 < best.0 {
+            best = other;
+        }
+    }
     for _ in 0..2 {
         let fitted = fitted(groups, &best.1, ranges);
         let next = chosen(groups, &wishes, ranges, fitted);

@@ -10,8 +10,8 @@ use secateur::engine::needs::{self, Needs, Purpose};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::format::{Layout, WeightFormat, rows_per_shard};
 use secateur::gpu::{Gpu, GpuOptions};
+use secateur::model::TensorType;
 use secateur::model::convert::Recipe;
-use secateur::model::{ModelFiles, TensorType};
 use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
 
