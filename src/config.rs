@@ -140,10 +140,14 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// The model's family.
+    pub fn family(&self) -> Option<&'static Family> {
+        Family::by_gguf(&self.architecture).or(Family::by_class(None, Some(&self.architecture)))
+    }
+
     /// The family's name, for people.
-    pub fn family(&self) -> &str {
-        let known = Family::by_gguf(&self.architecture).or(Family::by_class(None, Some(&self.architecture)));
-        known.map_or(&self.architecture, |family| family.name)
+    pub fn family_name(&self) -> &str {
+        self.family().map_or(&self.architecture, |family| family.name)
     }
 
     /// Width of the token embedding and of the output head.
@@ -154,6 +158,19 @@ impl ModelConfig {
     /// Query heads that share one key/value head.
     pub fn group_size(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// What every rotary frequency is divided by where some are divided more than others. Length `head_dim / 2`.
+    pub fn rope_factors(&self) -> Option<Vec<f32>> {
+        let scaling = match &self.rope_scaling {
+            None | Some(RopeScaling::Linear { .. }) => return None,
+            Some(scaling) => scaling,
+        };
+        let factor = |i: usize| {
+            let base = 1.0 / f64::from(self.rope_theta).powf(2.0 * i as f64 / self.head_dim as f64);
+            (base / scaled_frequency(base, i, Some(scaling))) as f32
+        };
+        Some((0..self.head_dim / 2).map(factor).collect())
     }
 
     /// Rotary frequencies with scaling applied. Length `head_dim / 2`, radians per position.

@@ -99,6 +99,20 @@ pub enum Error {
         /// The adapter's name.
         adapter: String,
     },
+    /// A model needs more memory than the device has free; found out before anything is uploaded.
+    #[error("the model needs {needed} of the memory of `{adapter}` ({parts}), where {available} are free: {advice}")]
+    ModelTooLarge {
+        /// What it needs in all, with its unit.
+        needed: String,
+        /// What makes it up, in words.
+        parts: String,
+        /// The adapter's name.
+        adapter: String,
+        /// What is free, with its unit.
+        available: String,
+        /// What would fit.
+        advice: String,
+    },
     /// The device ran out of memory while something was allocated.
     #[error(
         "the device `{adapter}` has no memory left for {what} ({bytes} bytes, {allocated} bytes already allocated): use a smaller --context, a smaller batch or a smaller weight format"

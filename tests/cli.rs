@@ -12,6 +12,8 @@ mod bench;
 mod calibrate;
 #[path = "cli/chat.rs"]
 mod chat;
+#[path = "cli/convert.rs"]
+mod convert;
 #[path = "cli/results.rs"]
 mod results;
 #[path = "cli/table.rs"]

@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "forward/converted.rs"]
+mod converted;
 #[path = "forward/drawing.rs"]
 mod drawing;
 #[path = "forward/formats.rs"]

@@ -15,7 +15,7 @@ use damage::{DAMAGED_BYTES, DAMAGED_PIECES, damaged_json};
 use proptest::prelude::*;
 use secateur::Error;
 use secateur::config::{GgufVocabulary, TextSource, TokenizerSource};
-use secateur::text::{ChatTemplate, Message, Special, StopStrings, Tokenizer};
+use secateur::text::{ChatTemplate, Message, Special, StopStrings, Tokenizer, export};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vocabularies::*;
@@ -358,6 +358,14 @@ fn a_message_cannot_forge_a_turn() {
         let turn = t.encode(&format!("user\n{forged}"), Special::Text).unwrap();
         assert_eq!(&ids[1..=turn.len()], turn);
     }
+}
+
+/// The same tokenizer as GGUF has it, in a vocabulary with rows to spare.
+fn exported(source: &TextSource) -> TextSource {
+    let rows = tokenizer(source).vocab_size() + 3;
+    let exported = export(source, rows).unwrap();
+    assert_eq!(exported.vocabulary.tokens.len(), rows);
+    TextSource { tokenizer: TokenizerSource::Gguf(exported.vocabulary), ..source.clone() }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use secateur::Error;
 use secateur::config::{Method, SamplingConfig};
+use secateur::engine::needs::Purpose;
 use secateur::model::catalogue::Catalogue;
 use secateur::model::pull::{models_dir, resolve};
 use secateur::protocol::Stop;
@@ -87,7 +88,8 @@ pub fn run(args: ChatArgs) -> Result<()> {
     let context = opened.context(args.context, CONTEXT)?;
     let template = opened.template()?;
     let prepared = args.knowledge.prepare_talk(&opened, &args.prune, &settings.prune)?;
-    let loaded = opened.load(&args.model)?;
+    let purpose = Purpose { context, prune: &settings.prune, live: false };
+    let loaded = opened.load_for(&args.model, Some(purpose))?;
     let known = prepared.finish(&opened, &loaded.engine)?.knowledge;
     interrupt::install()?;
     let mut conversation = Conversation::new(&opened, &loaded.engine, (template, known), settings, context)?;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
+use secateur::engine::needs::Purpose;
 use secateur::engine::{Sampler, SequenceOptions, Sequences};
 use secateur::eval::report::DeviceRecord;
 use secateur::protocol::Stop;
@@ -107,7 +108,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     opened.check_prompt(ids.len(), context)?;
 
     let prepared = args.knowledge.prepare_talk(&opened, &args.prune, &prune)?;
-    let loaded = opened.load(&args.model)?;
+    let purpose = Purpose { context, prune: &prune, live: false };
+    let loaded = opened.load_for(&args.model, Some(purpose))?;
     let known = prepared.finish(&opened, &loaded.engine)?.knowledge;
     let blind = known.calibration.is_none();
     let options = SequenceOptions { samples: 1, context, prune: prune.clone(), known, live: false };

@@ -1,12 +1,16 @@
-//! `secateur info`: what a model is, and what pruning would remove from it. Needs no GPU.
+//! `secateur info`: what a model is, what it needs, and what pruning would remove from it. Runs without a GPU.
+
+mod needs;
 
 use super::load::Opened;
-use super::options::{ModelOptions, PruneOptions};
+use super::options::{DEFAULT_RATIO, ModelOptions, PruneOptions};
 use super::output::{JsonOption, bytes, print};
 use anyhow::Result;
 use clap::Args;
+use needs::Demand;
 use secateur::config::{Method, ModelConfig, PruneConfig, TokenizerSource};
 use secateur::format::WeightFormat;
+use secateur::model::ModelFiles;
 use secateur::model::catalogue::Catalogue;
 use secateur::prune::{Flops, Plan};
 use serde::Serialize;
@@ -46,6 +50,7 @@ struct Info {
     ends: Vec<String>,
     weights: Vec<WeightKind>,
     pruning: Vec<Removed>,
+    needs: Demand,
     /// Tokens before the one whose FLOPs `pruning` counts.
     attended: usize,
     version: &'static str,
@@ -105,27 +110,37 @@ fn describe(args: &InfoArgs, prune: &PruneConfig) -> Result<Info> {
         sha256,
         licence,
         parameters: weights.iter().map(|kind| kind.parameters).sum(),
-        family: files.config.family().to_owned(),
+        family: files.config.family_name().to_owned(),
         config: files.config.clone(),
-        tokenizer: tokenizer_kind(&files.text.tokenizer),
+        tokenizer: tokenizer_kind(files),
         chat_template: files.text.chat_template.is_some(),
         bos: tokenizer.bos().map(name),
         adds_bos: tokenizer.wants_bos(),
         ends: tokenizer.eos_ids().iter().copied().map(name).collect(),
         weights,
+        needs: Demand::new(&opened, &args.model, &planned(prune))?,
         pruning: ratios.into_iter().map(|ratio| removed(&files.config, prune, ratio)).collect(),
         attended: ATTENDED,
         version: env!("CARGO_PKG_VERSION"),
     })
 }
 
-fn tokenizer_kind(source: &TokenizerSource) -> String {
-    match source {
+/// What is pruned where nothing was asked for: as a chat does.
+fn planned(prune: &PruneConfig) -> PruneConfig {
+    match prune.method {
+        Method::Dense => PruneConfig { method: Method::Pp, ratio: DEFAULT_RATIO, ..prune.clone() },
+        _ => prune.clone(),
+    }
+}
+
+fn tokenizer_kind(files: &ModelFiles) -> String {
+    let place = if files.is_gguf() { "GGUF" } else { "the folder's vocabulary" };
+    match &files.text.tokenizer {
         TokenizerSource::Json(_) => "tokenizer.json".into(),
         TokenizerSource::Gguf(vocabulary) => match vocabulary.model.as_str() {
-            "llama" => "SentencePiece BPE, from GGUF".into(),
-            "gpt2" => format!("byte-level BPE, from GGUF, split as `{}`", vocabulary.pre),
-            other => format!("{other}, from GGUF"),
+            "llama" => format!("SentencePiece BPE, from {place}"),
+            "gpt2" => format!("byte-level BPE, from {place}, split as `{}`", vocabulary.pre),
+            other => format!("{other}, from {place}"),
         },
     }
 }
@@ -177,7 +192,7 @@ fn text(info: &Info) -> String {
             "shape",
             format!(
                 "{}, {} layers, hidden {}, {} MLP channels, {} heads over {} key/value heads of {}, vocabulary {}{}",
-                config.family(),
+                config.family_name(),
                 config.num_hidden_layers,
                 config.hidden_size,
                 config.intermediate_size,
@@ -225,5 +240,6 @@ fn text(info: &Info) -> String {
         );
         lines.push(("pruning", line));
     }
+    lines.extend(info.needs.lines().into_iter().map(|line| ("needs", line)));
     lines.into_iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect()
 }

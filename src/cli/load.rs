@@ -5,6 +5,7 @@ use super::progress::{Unit, bar};
 use anyhow::Result;
 use secateur::Error;
 use secateur::engine::Engine;
+use secateur::engine::needs::{self, Purpose};
 use secateur::eval::report::{DeviceRecord, ModelRecord};
 use secateur::gpu::Gpu;
 use secateur::model::{ModelFiles, pull};
@@ -52,8 +53,14 @@ impl Opened {
 
     /// Opens the device and uploads the weights.
     pub fn load(&self, options: &ModelOptions) -> Result<Loaded> {
+        self.load_for(options, None)
+    }
+
+    /// [`Opened::load`] for a conversation, which has to fit the device's memory too.
+    pub fn load_for(&self, options: &ModelOptions, purpose: Option<Purpose<'_>>) -> Result<Loaded> {
         let started = Instant::now();
         let gpu = Gpu::open(&options.gpu())?;
+        needs::check(&gpu, &self.files, purpose)?;
         tracing::info!(adapter = gpu.info().name, backend = gpu.info().backend, "device opened");
         let bar = bar(&format!("loading {}", self.name), 1000, Unit::Share);
         let engine = Engine::load(gpu, &self.files, &mut |share| {

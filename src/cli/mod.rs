@@ -8,6 +8,7 @@ mod answer;
 mod bench;
 mod calibrate;
 mod chat;
+mod convert;
 mod devices;
 mod eval;
 mod generate;
@@ -79,6 +80,11 @@ enum Command {
     /// Prompt and answer are made-up tokens: speed does not depend on them. Pruned runs prune prompt and answer, so
     /// that both are measured.
     Bench(bench::BenchArgs),
+    /// Write a model as one GGUF file in another format
+    ///
+    /// Reads what runs: a Hugging Face folder or a GGUF file. The file is whole under its name, or not there; an unfinished one is
+    /// called FILE.gguf.part.
+    Convert(convert::ConvertArgs),
     /// Describe a model, and what pruning would remove from it
     Info(info::InfoArgs),
     /// List the GPUs
@@ -117,6 +123,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Masks(args)) => masks::run(&args),
         Some(Command::Eval(command)) => eval::run(&command),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Convert(args)) => convert::run(&args),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Devices(args)) => devices::run(&args),
     }

@@ -8,7 +8,7 @@ use secateur::config::{
     Fusion, HistoryKind, LayerRatios, Method, ProbeShares, PruneBlocks, PruneConfig, PrunePhases, SamplingConfig,
     ScoreKind, Statistic,
 };
-use secateur::gpu::{GpuOptions, cache_folder, matrix_units_refused};
+use secateur::gpu::{GpuOptions, MEGABYTE, cache_folder, matrix_units_refused};
 use std::path::PathBuf;
 
 /// The ratio where a method is named without one.
@@ -23,6 +23,9 @@ pub struct ModelOptions {
     /// Part of a GPU's name, or its number in `secateur devices`
     #[arg(long, value_name = "NAME", env = "SECATEUR_DEVICE")]
     pub device: Option<String>,
+    /// Take no more than MB megabytes of the device's memory, as where a graphics card does not say what it has
+    #[arg(long, value_name = "MB", env = "SECATEUR_MEMORY")]
+    pub memory: Option<u32>,
     /// Leave the GPU's matrix units alone; SECATEUR_NO_MATRIX_UNITS=1 does too
     #[arg(long)]
     pub no_matrix_units: bool,
@@ -34,6 +37,7 @@ impl ModelOptions {
         GpuOptions {
             adapter: self.device.clone(),
             cache: cache_folder(),
+            memory: self.memory.map(|megabytes| u64::from(megabytes) * MEGABYTE),
             no_matrix_units: self.no_matrix_units || matrix_units_refused(),
             ..GpuOptions::default()
         }

@@ -9,6 +9,8 @@
 
 mod forward;
 mod head;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod needs;
 mod options;
 mod sampler;
 mod scorer;
@@ -48,10 +50,10 @@ impl Engine {
     /// Uploads a model; `progress` hears the share done, 0 to 1, and ends the upload by an error.
     ///
     /// # Errors
-    /// [`Error::DeviceLimit`] for a model larger than the memory that is left, and those of [`ModelWeights::upload`].
+    /// [`Error::ModelTooLarge`] for weights larger than the memory that is left, and those of [`ModelWeights::upload`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(gpu: Arc<Gpu>, files: &ModelFiles, progress: &mut dyn FnMut(f32) -> Result<()>) -> Result<Arc<Engine>> {
-        check_memory(files.total_bytes(), gpu.memory_available(), &gpu.info().name)?;
+        needs::check(&gpu, files, None)?;
         let model = ModelWeights::upload(&gpu, files, progress)?;
         choose_shapes(&gpu, &model)?;
         Ok(Arc::new(Engine { gpu, model }))

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Tokens of a prompt that run in one pass; longer prompts run in several.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 /// The same while somebody waits: some seconds on a slow device.
 const HEARD_CHUNK: usize = 256;
 

@@ -17,6 +17,10 @@ impl Format for F16 {
         out.extend(bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()));
     }
 
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        out.extend(values.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()));
+    }
+
     fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
         first_bad(bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), 1)
     }

@@ -17,6 +17,10 @@ impl Format for F32 {
         out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
     }
 
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
     fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
         first_bad(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), 1)
     }

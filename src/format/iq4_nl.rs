@@ -1,7 +1,7 @@
 //! IQ4_NL: blocks of 32, an f16 scale `d` and nibbles `q`; a value is `d * level[q]`. Laid out as Q4_0.
 
-use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
-use super::{Format, Layout, Planes, first_bad};
+use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles, put_half, put_nibbles};
+use super::{Format, Layout, Planes, first_bad, search};
 
 const BYTES: usize = 18;
 const PACKER: Packer = Packer { bits: 4, high: 0, scale_bits: 16 };
@@ -31,6 +31,14 @@ impl Format for Iq4Nl {
         for block in bytes.chunks_exact(BYTES) {
             let d = half_value(block, 0);
             out.extend(nibbles(&block[2..]).iter().map(|&q| d * f32::from(LEVELS[usize::from(q)])));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let (scale, quants) = search::levels(values);
+            put_half(out, scale);
+            put_nibbles(out, &quants);
         }
     }
 

@@ -1,6 +1,7 @@
-//! Weight formats: how a tensor's bytes in a file become planes on the GPU, and how shaders read those planes.
+//! Weight formats: how a tensor's bytes in a file become planes on the GPU, how shaders read those planes, and how values become such
+//! bytes where a file is made.
 //!
-//! Invariant: values are preserved exactly; nothing is requantised. A format is one file here, two decoders in
+//! Invariant: on the way to the GPU values are preserved exactly; nothing is requantised. A format is one file here, two decoders in
 //! `shaders/common/` (one a layout) and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
 //! - [`Layout::Rows`] for q, k, v, gate, up, the embedding and the output head: `[out][in]`, `in` a multiple of 64;
 //! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32. Scales keep the file's
@@ -25,6 +26,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod quants;
+mod search;
 mod super_blocks;
 mod weight;
 
@@ -95,6 +97,8 @@ pub(crate) trait Format: Sync {
     fn block(&self) -> (usize, usize);
     /// Values in file order, appended to `out`.
     fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>);
+    /// Appends the bytes of whole blocks of finite values. A value too large for the format leaves a scale that is not finite.
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>);
     /// Index and value of the first element (or block's scale) that is NaN or infinite.
     fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)>;
     /// What no value's magnitude exceeds.
@@ -167,6 +171,15 @@ impl WeightFormat {
         let (elements, size) = self.block();
         let mut out = Vec::with_capacity(bytes.len() / size * elements);
         self.format().dequantise(bytes, &mut out);
+        out
+    }
+
+    /// The bytes of whole rows of finite values: Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1 as GGML's reference encoders write them, the others
+    /// with scales that were searched for. What is too large for the format is found by [`WeightFormat::first_not_finite`].
+    pub fn quantise(self, values: &[f32]) -> Vec<u8> {
+        let (elements, size) = self.block();
+        let mut out = Vec::with_capacity(values.len() / elements * size);
+        self.format().quantise(values, &mut out);
         out
     }
 

@@ -5,6 +5,7 @@
 //! scales, so it reads their byte itself; by columns they stay packed until they are used.
 
 use super::quants::{half_pair, half_value};
+use super::search::{self, Parts, Ranges};
 use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
 use super::{Format, Layout, Planes, first_bad};
 
@@ -40,6 +41,17 @@ fn row_scales(row: &[SuperBlock], words: &mut Vec<u32>) {
     }
 }
 
+const RANGES: Ranges =
+    Ranges { quants: [0.0, 3.0], scales: [0.0, 15.0], minima: 15.0, tries: &[0.8, 1.0, 1.1, 1.25, 1.4] };
+
+/// The block of bytes that [`open`] reads.
+fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+    out.extend(parts.scales.iter().zip(&parts.minima).map(|(&scale, &minimum)| scale as u8 | (minimum as u8) << 4));
+    let q = parts.quants.map(|quant| quant as u8);
+    out.extend((0..64).map(|i| (0..4).fold(0, |byte, part| byte | q[i / 32 * 128 + part * 32 + i % 32] << (2 * part))));
+    out.extend([parts.d, parts.dmin].iter().flat_map(|factor| factor.to_le_bytes()));
+}
+
 impl Format for Q2K {
     fn name(&self) -> &'static str {
         "Q2_K"
@@ -57,6 +69,12 @@ impl Format for Q2K {
                 let [scale, minimum] = [0, 2].map(|field| f32::from(fields[field + sub % 2][sub / 2]));
                 out.extend(quants.iter().map(|&q| d * scale * f32::from(q) - dmin * minimum));
             }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.as_chunks::<SUPER>().0 {
+            close(&search::block::<16>(values, &RANGES), out);
         }
     }
 

@@ -5,6 +5,7 @@
 //! has 14: 112 bytes for 110. Third bits lie behind the others of a block (of 32 channels by columns).
 
 use super::quants::{half_bits, half_value};
+use super::search::{self, Parts, Ranges};
 use super::super_blocks::{SUPER, SuperBlock, SuperPacker, sixes};
 use super::{Format, Layout, Planes, first_bad};
 
@@ -37,6 +38,21 @@ fn open(block: &[u8]) -> SuperBlock {
     }
 }
 
+const RANGES: Ranges =
+    Ranges { quants: [-4.0, 3.0], scales: [-32.0, 31.0], minima: 0.0, tries: &[0.8, 1.0, 1.1, 1.25, 1.4] };
+
+/// The block of bytes that [`open`] reads.
+fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+    let q = parts.quants.map(|quant| (quant + 4.0) as u8);
+    let s = parts.scales.map(|scale| (scale + 32.0) as u8);
+    out.extend((0..32).map(|i| (0..8).fold(0, |byte, part| byte | (q[part * 32 + i] >> 2) << part)));
+    let two = |i: usize, part: usize| q[i / 32 * 128 + part * 32 + i % 32] & 3;
+    out.extend((0..64).map(|i| (0..4).fold(0, |byte, part| byte | two(i, part) << (2 * part))));
+    out.extend((0..8).map(|i| s[i] & 15 | s[8 + i] << 4));
+    out.extend((0..4).map(|i| (0..4).fold(0, |byte, part| byte | s[part * 4 + i] >> 4 << (2 * part))));
+    out.extend(parts.d.to_le_bytes());
+}
+
 impl Format for Q3K {
     fn name(&self) -> &'static str {
         "Q3_K"
@@ -54,6 +70,12 @@ impl Format for Q3K {
                 let scale = d * (f32::from(fields[sub % 2][sub / 2]) - 32.0);
                 out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 4.0)));
             }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.as_chunks::<SUPER>().0 {
+            close(&search::block::<16>(values, &RANGES), out);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Q4_0: blocks of 32, an f16 scale `d` and nibbles `q`; a value is `d * (q - 8)`.
 
-use super::quants::{BLOCK, Block, Packer, half_bits, half_value, nibbles};
+use super::quants::{BLOCK, Block, Packer, around, half_bits, half_value, nibbles, put_half, put_nibbles};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 18;
@@ -28,6 +28,14 @@ impl Format for Q4_0 {
         for block in bytes.chunks_exact(BYTES) {
             let d = half_value(block, 0);
             out.extend(nibbles(&block[2..]).iter().map(|&q| d * (f32::from(q) - 8.0)));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let (scale, quants) = around(values, 8.0);
+            put_half(out, scale);
+            put_nibbles(out, &quants);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Q4_1: blocks of 32, an f16 scale `d`, an f16 minimum `m` and nibbles `q`; a value is `d * q + m`.
 
-use super::quants::{BLOCK, Block, Packer, half_pair, half_value, nibbles};
+use super::quants::{BLOCK, Block, Packer, above, half_pair, half_value, nibbles, put_half, put_nibbles};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 20;
@@ -28,6 +28,15 @@ impl Format for Q4_1 {
         for block in bytes.chunks_exact(BYTES) {
             let (d, m) = (half_value(block, 0), half_value(block, 2));
             out.extend(nibbles(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let (scale, least, quants) = above(values, 15.0);
+            put_half(out, scale);
+            put_half(out, least);
+            put_nibbles(out, &quants);
         }
     }
 

@@ -5,7 +5,8 @@
 //! once with one shift, where the file's order needs a branch.
 
 use super::quants::{BLOCK, half_pair, half_value};
-use super::super_blocks::{SUPER, SuperBlock, SuperPacker, scales_and_minima, sixes};
+use super::search::{self, Parts, Ranges};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker, put_scales_and_minima, scales_and_minima, sixes};
 use super::{Format, Layout, Planes, first_bad};
 
 const PACKER: SuperPacker = SuperPacker {
@@ -31,6 +32,21 @@ fn open(block: &[u8]) -> SuperBlock {
     }
 }
 
+const RANGES: Ranges = Ranges {
+    quants: [0.0, 15.0],
+    scales: [0.0, 63.0],
+    minima: 63.0,
+    tries: &[0.88, 0.91, 0.94, 0.97, 1.0, 1.03, 1.06, 1.09],
+};
+
+/// The block of bytes that [`open`] reads.
+fn close(parts: &Parts<8>, out: &mut Vec<u8>) {
+    out.extend([parts.d, parts.dmin].iter().flat_map(|factor| factor.to_le_bytes()));
+    put_scales_and_minima(out, [&parts.scales, &parts.minima]);
+    let q = parts.quants.map(|quant| quant as u8);
+    out.extend((0..128).map(|i| q[i / 32 * 64 + i % 32] | q[i / 32 * 64 + 32 + i % 32] << 4));
+}
+
 impl Format for Q4K {
     fn name(&self) -> &'static str {
         "Q4_K"
@@ -48,6 +64,12 @@ impl Format for Q4K {
                 let (scale, minimum) = (d * f32::from(fields[0][group]), dmin * f32::from(fields[1][group]));
                 out.extend(quants.iter().map(|&q| scale * f32::from(q) - minimum));
             }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.as_chunks::<SUPER>().0 {
+            close(&search::block::<8>(values, &RANGES), out);
         }
     }
 

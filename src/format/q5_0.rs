@@ -3,7 +3,7 @@
 //! As many bytes on the device as in a file. The fifth bits lie apart from the nibbles: by rows among the scales, by columns behind
 //! the nibbles of 32 channels. Both keep the nibbles of 32 elements one aligned load.
 
-use super::quants::{BLOCK, Block, Packer, fives, half_bits, half_value};
+use super::quants::{BLOCK, Block, Packer, around, fives, half_bits, half_value, put_fives, put_half};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 22;
@@ -31,6 +31,14 @@ impl Format for Q5_0 {
         for block in bytes.chunks_exact(BYTES) {
             let d = half_value(block, 0);
             out.extend(fives(&block[2..]).iter().map(|&q| d * (f32::from(q) - 16.0)));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let (scale, quants) = around(values, 16.0);
+            put_half(out, scale);
+            put_fives(out, &quants);
         }
     }
 

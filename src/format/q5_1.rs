@@ -2,7 +2,7 @@
 //!
 //! Laid out as Q5_0, in as many bytes as in a file; by rows the scales, minima and fifth bits of two blocks are one aligned load.
 
-use super::quants::{BLOCK, Block, Packer, fives, half_pair, half_value};
+use super::quants::{BLOCK, Block, Packer, above, fives, half_pair, half_value, put_fives, put_half};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 24;
@@ -30,6 +30,15 @@ impl Format for Q5_1 {
         for block in bytes.chunks_exact(BYTES) {
             let (d, m) = (half_value(block, 0), half_value(block, 2));
             out.extend(fives(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let (scale, least, quants) = above(values, 31.0);
+            put_half(out, scale);
+            put_half(out, least);
+            put_fives(out, &quants);
         }
     }
 

@@ -4,7 +4,8 @@
 //! As many bytes on the device as in a file; scales as Q4_K's, fifth bits behind the nibbles of a block (of 32 channels by columns).
 
 use super::quants::{BLOCK, half_pair, half_value};
-use super::super_blocks::{SUPER, SuperBlock, SuperPacker, scales_and_minima, sixes};
+use super::search::{self, Parts, Ranges};
+use super::super_blocks::{SUPER, SuperBlock, SuperPacker, put_scales_and_minima, scales_and_minima, sixes};
 use super::{Format, Layout, Planes, first_bad};
 
 const PACKER: SuperPacker = SuperPacker {
@@ -31,6 +32,22 @@ fn open(block: &[u8]) -> SuperBlock {
     }
 }
 
+const RANGES: Ranges = Ranges {
+    quants: [0.0, 31.0],
+    scales: [0.0, 63.0],
+    minima: 63.0,
+    tries: &[0.88, 0.91, 0.94, 0.97, 1.0, 1.03, 1.06, 1.09],
+};
+
+/// The block of bytes that [`open`] reads.
+fn close(parts: &Parts<8>, out: &mut Vec<u8>) {
+    out.extend([parts.d, parts.dmin].iter().flat_map(|factor| factor.to_le_bytes()));
+    put_scales_and_minima(out, [&parts.scales, &parts.minima]);
+    let q = parts.quants.map(|quant| quant as u8);
+    out.extend((0..32).map(|i| (0..8).fold(0, |byte, part| byte | q[part * 32 + i] >> 4 << part)));
+    out.extend((0..128).map(|i| q[i / 32 * 64 + i % 32] & 15 | q[i / 32 * 64 + 32 + i % 32] << 4));
+}
+
 impl Format for Q5K {
     fn name(&self) -> &'static str {
         "Q5_K"
@@ -48,6 +65,12 @@ impl Format for Q5K {
                 let (scale, minimum) = (d * f32::from(fields[0][group]), dmin * f32::from(fields[1][group]));
                 out.extend(quants.iter().map(|&q| scale * f32::from(q) - minimum));
             }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.as_chunks::<SUPER>().0 {
+            close(&search::block::<8>(values, &RANGES), out);
         }
     }
 

@@ -5,6 +5,7 @@
 //! bits above them behind them, of a block (of 32 channels by columns).
 
 use super::quants::{half_bits, half_value};
+use super::search::{self, Parts, Ranges};
 use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
 use super::{Format, Layout, Planes, first_bad};
 
@@ -49,6 +50,23 @@ fn row_scales(row: &[SuperBlock], words: &mut Vec<u32>) {
     words.extend(row.chunks(2).map(|pair| pair[0].d | pair.get(1).map_or(0, |second| second.d << 16)));
 }
 
+const RANGES: Ranges = Ranges {
+    quants: [-32.0, 31.0],
+    scales: [-128.0, 127.0],
+    minima: 0.0,
+    tries: &[0.88, 0.91, 0.94, 0.97, 1.0, 1.03, 1.06, 1.09],
+};
+
+/// The block of bytes that [`open`] reads.
+fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+    let q = parts.quants.map(|quant| (quant + 32.0) as u8);
+    out.extend((0..128).map(|i| q[i / 64 * 128 + i % 64] & 15 | q[i / 64 * 128 + 64 + i % 64] << 4));
+    let two = |i: usize, part: usize| q[i / 32 * 128 + part * 32 + i % 32] >> 4;
+    out.extend((0..64).map(|i| (0..4).fold(0, |byte, part| byte | two(i, part) << (2 * part))));
+    out.extend(parts.scales.iter().map(|&scale| scale as i8 as u8));
+    out.extend(parts.d.to_le_bytes());
+}
+
 impl Format for Q6K {
     fn name(&self) -> &'static str {
         "Q6_K"
@@ -66,6 +84,12 @@ impl Format for Q6K {
                 let scale = d * f32::from(fields[sub % 2][sub / 2] as i8);
                 out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 32.0)));
             }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.as_chunks::<SUPER>().0 {
+            close(&search::block::<16>(values, &RANGES), out);
         }
     }
 

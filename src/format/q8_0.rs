@@ -1,6 +1,6 @@
 //! Q8_0: blocks of 32, an f16 scale `d` and signed bytes `q`; a value is `d * q`.
 
-use super::quants::{BLOCK, Block, Packer, half_bits, half_value};
+use super::quants::{BLOCK, Block, Packer, half_bits, half_value, inverse, largest, put_half};
 use super::{Format, Layout, Planes, first_bad};
 
 const BYTES: usize = 34;
@@ -28,6 +28,15 @@ impl Format for Q8_0 {
         for block in bytes.chunks_exact(BYTES) {
             let d = half_value(block, 0);
             out.extend(block[2..].iter().map(|&q| d * f32::from(q as i8)));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        for values in values.chunks_exact(BLOCK) {
+            let scale = largest(values).abs() / 127.0;
+            put_half(out, scale);
+            // A half way between two goes away from zero.
+            out.extend(values.iter().map(|value| (value * inverse(scale)).round() as i8 as u8));
         }
     }
 

@@ -128,3 +128,48 @@ pub(super) fn half_value(bytes: &[u8], at: usize) -> f32 {
 pub(super) fn half_pair(bytes: &[u8], at: usize) -> u32 {
     u32::from(half_bits(bytes, at)) | u32::from(half_bits(bytes, at + 2)) << 16
 }
+
+/// Appends an f16.
+pub(super) fn put_half(out: &mut Vec<u8>, value: f32) {
+    out.extend(half::f16::from_f32(value).to_le_bytes());
+}
+
+/// Appends [`nibbles`].
+pub(super) fn put_nibbles(out: &mut Vec<u8>, quants: &[u8; BLOCK]) {
+    out.extend((0..16).map(|i| quants[i] & 15 | quants[16 + i] << 4));
+}
+
+/// Appends [`fives`].
+pub(super) fn put_fives(out: &mut Vec<u8>, quants: &[u8; BLOCK]) {
+    out.extend(quants.chunks_exact(8).map(|part| (0..8).fold(0, |byte, i| byte | part[i] >> 4 << i)));
+    put_nibbles(out, quants);
+}
+
+/// What a scale multiplies by when it divides; 0 for none.
+pub(super) fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+/// The value of the largest magnitude, the first of several.
+pub(super) fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most: f32, &value| if value.abs() > most.abs() { value } else { most })
+}
+
+/// The scale by which the value of the largest magnitude is `-half`, and the nearest integers around `half`: GGML's reference of Q4_0
+/// and Q5_0.
+pub(super) fn around(values: &[f32], half: f32) -> (f32, [u8; BLOCK]) {
+    let scale = largest(values) / -half;
+    let by = inverse(scale);
+    let most = (2.0 * half - 1.0) as u8;
+    (scale, std::array::from_fn(|i| ((values[i] * by + (half + 0.5)) as u8).min(most)))
+}
+
+/// The scale by which values above the least are integers up to `levels`, the least, and the integers: GGML's reference of Q4_1 and
+/// Q5_1.
+pub(super) fn above(values: &[f32], levels: f32) -> (f32, f32, [u8; BLOCK]) {
+    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = (most - least) / levels;
+    let by = inverse(scale);
+    (scale, least, std::array::from_fn(|i| (((values[i] - least) * by + 0.5) as u8).min(levels as u8)))
+}

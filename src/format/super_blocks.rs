@@ -144,3 +144,12 @@ pub(super) fn scales_and_minima(bytes: &[u8]) -> [[u8; GROUPS]; 2] {
     }
     [scales, minima]
 }
+
+/// The 12 bytes that [`scales_and_minima`] reads.
+pub(super) fn put_scales_and_minima(out: &mut Vec<u8>, fields: [&[f32; GROUPS]; 2]) {
+    let [scales, minima] = fields.map(|field| field.map(|value| value as u8));
+    for field in [&scales, &minima] {
+        out.extend((0..4).map(|i| field[i] | field[4 + i] >> 4 << 6));
+    }
+    out.extend((0..4).map(|i| scales[4 + i] & 15 | minima[4 + i] << 4));
+}

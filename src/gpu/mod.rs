@@ -6,6 +6,8 @@
 
 mod buffer;
 mod cache;
+#[cfg(not(target_arch = "wasm32"))]
+mod limit;
 mod matrix;
 #[cfg(target_arch = "wasm32")]
 mod page;
@@ -16,6 +18,8 @@ mod shader;
 pub use buffer::{Buffer, Contents, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
+#[cfg(not(target_arch = "wasm32"))]
+pub use limit::{MEGABYTE, memory_limit};
 pub use matrix::{MATRIX_SUBGROUPS, MatrixUnits, matrix_units_refused};
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
@@ -36,6 +40,8 @@ pub struct GpuOptions {
     pub default_limits: bool,
     /// Pretend that a storage binding holds no more bytes than this (tests of sharding).
     pub max_binding: Option<u64>,
+    /// Take no more bytes than this of the device's memory, whatever is free.
+    pub memory: Option<u64>,
     /// Use the kernel shapes of this family instead of those that suit the adapter (tests of both).
     pub tier: Option<Tier>,
     /// Keep compiled pipelines and measured kernel shapes in this folder; `None` = keep and measure nothing.
@@ -91,6 +97,10 @@ pub struct Gpu {
     info: AdapterInfo,
     tier: Tier,
     max_binding: u64,
+    memory: Option<u64>,
+    /// Bytes of a graphics card's own memory.
+    #[cfg(not(target_arch = "wasm32"))]
+    card_memory: Option<u64>,
     max_workgroups: u32, // in each dimension of a grid
     checked_shaders: bool,
     matrix_units: Option<MatrixUnits>,
@@ -292,6 +302,9 @@ impl Gpu {
             info,
             tier,
             max_binding,
+            memory: options.memory,
+            #[cfg(not(target_arch = "wasm32"))]
+            card_memory: limit::card_memory(adapter),
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             checked_shaders: options.checked_shaders,
             matrix_units,
@@ -373,23 +386,32 @@ impl Gpu {
         self.dispatches.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memory that the system could still give to this device; `None` where that cannot be known, such as for the
-    /// memory of a graphics card, or in a browser.
+    /// Bytes of memory that this device may still take: what the system has free where it shares the system's memory, what this program
+    /// has left of a graphics card's where the driver says how much that has, and no more than was allowed. `None` where nobody knows,
+    /// as in a browser.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn memory_available(&self) -> Option<u64> {
+        let allowed = self.memory_allowed();
         if !matches!(self.info.kind.as_str(), "Cpu" | "IntegratedGpu") {
-            return None;
+            let left = self.card_memory.map(|bytes| bytes.saturating_sub(self.allocated()));
+            return [left, allowed].into_iter().flatten().min();
         }
-        let mut system = sysinfo::System::new().ok()?;
+        let Ok(mut system) = sysinfo::System::new() else { return allowed };
         system.refresh_memory();
         // Where the system does not say, it says 0.
-        Some(system.available_memory()).filter(|&bytes| bytes > 0)
+        let free = Some(system.available_memory()).filter(|&bytes| bytes > 0);
+        [free, allowed].into_iter().flatten().min()
     }
 
     #[cfg(target_arch = "wasm32")]
     #[expect(missing_docs, reason = "as above")]
     pub fn memory_available(&self) -> Option<u64> {
-        None
+        self.memory_allowed()
+    }
+
+    /// What is left of a limit that was set.
+    fn memory_allowed(&self) -> Option<u64> {
+        self.memory.map(|limit| limit.saturating_sub(self.allocated()))
     }
 
     /// Gives the device up, as a driver does that crashes: everything after fails. For tests of what follows.

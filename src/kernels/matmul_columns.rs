@@ -49,7 +49,12 @@ pub fn parts(tier: Tier, tokens: usize) -> usize {
 
 /// Rows of all parts, of the product of at most `tokens` rows that has the most.
 pub fn most_parts(gpu: &Gpu, tokens: usize) -> usize {
-    (1..=tokens).map(|tokens| tokens * parts(gpu.tier(), tokens)).max().unwrap_or(0)
+    most_rows(gpu.tier(), tokens)
+}
+
+/// [`most_parts`] of a device of that tier.
+pub fn most_rows(tier: Tier, tokens: usize) -> usize {
+    (1..=tokens).map(|tokens| tokens * parts(tier, tokens)).max().unwrap_or(0)
 }
 
 /// Where a product goes.

@@ -129,7 +129,7 @@ impl ModelFiles {
         match self.tensors.keys().find(|&name| !known.contains(name) && !Convention::is_redundant(name)) {
             None => Ok(()),
             Some(name) => {
-                let (family, layers) = (self.config.family(), self.config.num_hidden_layers);
+                let (family, layers) = (self.config.family_name(), self.config.num_hidden_layers);
                 let blocks = &self.config.blocks;
                 let biases = match (blocks.qkv_bias, blocks.output_bias) {
                     (_, true) => "with biases",
@@ -221,6 +221,16 @@ impl ModelFiles {
         self.roles().filter_map(|role| self.place(role).ok()).map(|place| (place.kind, place.range.len()))
     }
 
+    /// Whether the model is a GGUF file, and not a folder.
+    pub fn is_gguf(&self) -> bool {
+        matches!(self.format, Format::Gguf { .. })
+    }
+
+    /// Whether any matrix is of a type that stores blocks.
+    pub fn is_quantised(&self) -> bool {
+        self.types().any(|(kind, _)| kind.block_elements() > 1)
+    }
+
     /// Whether the files have a tensor for `role` that the model uses: a head that is tied to the embedding is none,
     /// even where the file repeats it.
     pub fn has(&self, role: TensorRole) -> bool {
@@ -265,6 +275,12 @@ impl ModelFiles {
         Ok(hex(&Sha256::digest(list)))
     }
 
+    /// The one file of a GGUF model.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn gguf_file(&self) -> Option<&MappedFile> {
+        self.files.first().filter(|_| matches!(self.format, Format::Gguf { .. }))
+    }
+
     fn convention(&self) -> Convention {
         match self.format {
             Format::Gguf { .. } => Convention::Gguf,
@@ -274,7 +290,7 @@ impl ModelFiles {
     }
 
     /// The roles that this model's configuration needs, in the order of the forward pass.
-    fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
+    pub(super) fn roles(&self) -> impl Iterator<Item = TensorRole> + '_ {
         let layers = (0..self.config.num_hidden_layers)
             .flat_map(|layer| LayerTensor::ALL.into_iter().map(move |tensor| (layer, tensor)))
             .filter(|(_, tensor)| tensor.is_in(&self.config.blocks))

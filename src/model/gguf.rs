@@ -6,6 +6,8 @@
 
 mod network;
 mod reader;
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) mod writer;
 
 use super::mapped::MappedFile;
 use super::tensor::TensorEntry;
@@ -31,6 +33,16 @@ impl Gguf {
     pub fn parse(file: MappedFile) -> Result<Gguf> {
         let Header { version, metadata, tensors } = reader::read_header(&file, file.total(), file.path())?;
         Ok(Gguf { file, version, metadata, tensors })
+    }
+
+    /// The metadata of a file whose header was parsed before, in its order: a key, and the number of a type with the bytes of the value.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] as [`Gguf::parse`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn raw_metadata(file: &MappedFile) -> Result<Vec<(String, Vec<u8>)>> {
+        let ranges = reader::metadata_ranges(file, file.path())?;
+        Ok(ranges.into_iter().map(|(key, range)| (key, file.get(range).unwrap_or_default().to_vec())).collect())
     }
 
     /// Version of the container.

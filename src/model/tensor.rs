@@ -3,6 +3,7 @@
 //! Invariant: the `bytes` of a [`TensorView`] are exactly `rows * kind.row_bytes(cols)` long.
 
 use crate::config::{Blocks, MlpKind, Norms};
+use crate::format::WeightFormat;
 use std::fmt;
 
 macro_rules! tensor_types {
@@ -21,6 +22,13 @@ macro_rules! tensor_types {
                 match id {
                     $($id => Some(TensorType::$variant),)*
                     _ => None,
+                }
+            }
+
+            /// GGML's number.
+            pub fn ggml_id(self) -> u32 {
+                match self {
+                    $(TensorType::$variant => $id,)*
                 }
             }
 
@@ -85,6 +93,26 @@ tensor_types! {
 }
 
 impl TensorType {
+    /// The type of a format that kernels read.
+    pub fn of(format: WeightFormat) -> TensorType {
+        match format {
+            WeightFormat::F32 => TensorType::F32,
+            WeightFormat::F16 => TensorType::F16,
+            WeightFormat::Bf16 => TensorType::BF16,
+            WeightFormat::Q8_0 => TensorType::Q8_0,
+            WeightFormat::Q4_0 => TensorType::Q4_0,
+            WeightFormat::Q4_1 => TensorType::Q4_1,
+            WeightFormat::Q5_0 => TensorType::Q5_0,
+            WeightFormat::Q5_1 => TensorType::Q5_1,
+            WeightFormat::Iq4Nl => TensorType::Iq4Nl,
+            WeightFormat::Q2K => TensorType::Q2K,
+            WeightFormat::Q3K => TensorType::Q3K,
+            WeightFormat::Q4K => TensorType::Q4K,
+            WeightFormat::Q5K => TensorType::Q5K,
+            WeightFormat::Q6K => TensorType::Q6K,
+        }
+    }
+
     /// Bytes of a row of `cols` elements; `None` where `cols` is no whole number of blocks, or the product overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block_elements()) {

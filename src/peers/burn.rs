@@ -54,7 +54,7 @@ impl BurnLlama {
     /// [`Error::TensorNotFinite`] for damaged values, [`Error::Device`] when burn or the driver fails.
     pub fn load(files: &ModelFiles, gpu: &Gpu) -> Result<BurnLlama> {
         if files.config.blocks != Blocks::default() {
-            let (name, supported) = (files.config.family().to_owned(), "models with LLaMA's blocks".into());
+            let (name, supported) = (files.config.family_name().to_owned(), "models with LLaMA's blocks".into());
             return Err(Error::Unsupported { what: "family in burn", name, supported });
         }
         check_sizes(files, gpu)?;

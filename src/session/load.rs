@@ -1,7 +1,11 @@
 //! From a name to a model that is ready, with its text side; cancellable at every step.
 
 use super::talk::Talk;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::config::PruneConfig;
 use crate::engine::Engine;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::engine::needs::{self, Purpose};
 #[cfg(target_arch = "wasm32")]
 use crate::error::Error;
 use crate::error::Result;
@@ -49,9 +53,12 @@ pub(super) async fn load(load: &Load, progress: &mut Progress<'_>) -> Result<Mod
         gpu = Gpu::open(&GpuOptions {
             adapter: load.device.clone(),
             cache: gpu::cache_folder(),
+            memory: gpu::memory_limit()?,
             no_matrix_units: gpu::matrix_units_refused(),
             ..GpuOptions::default()
         })?;
+        let context = load.context.clamp(1, files.config.max_position_embeddings);
+        needs::check(&gpu, &files, Some(Purpose { context, prune: &PruneConfig::default(), live: true }))?;
         engine = Engine::load(gpu, &files, &mut |share| progress("loading", Some(share)))?;
     }
     #[cfg(target_arch = "wasm32")]

@@ -21,51 +21,51 @@ const SPLITTERS: &[&str] =
 const DECODERS: &[&str] = &["Sequence", "ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"];
 
 #[derive(Deserialize)]
-struct File {
+pub(super) struct File {
     #[serde(default)]
-    added_tokens: Vec<FileToken>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    post_processor: Option<Value>,
-    decoder: Option<Value>,
-    model: FileModel,
+    pub added_tokens: Vec<FileToken>,
+    pub normalizer: Option<Value>,
+    pub pre_tokenizer: Option<Value>,
+    pub post_processor: Option<Value>,
+    pub decoder: Option<Value>,
+    pub model: FileModel,
 }
 
 #[derive(Deserialize)]
-struct FileToken {
-    id: u32,
-    content: String,
+pub(super) struct FileToken {
+    pub id: u32,
+    pub content: String,
     #[serde(default)]
-    single_word: bool,
+    pub single_word: bool,
     #[serde(default)]
-    lstrip: bool,
+    pub lstrip: bool,
     #[serde(default)]
-    rstrip: bool,
+    pub rstrip: bool,
     #[serde(default)]
-    normalized: bool,
+    pub normalized: bool,
     #[serde(default)]
-    special: bool,
+    pub special: bool,
 }
 
 #[derive(Deserialize)]
-struct FileModel {
+pub(super) struct FileModel {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    vocab: Vocabulary,
-    merges: Vec<Merge>,
-    unk_token: Option<String>,
-    continuing_subword_prefix: Option<String>,
-    end_of_word_suffix: Option<String>,
+    pub kind: Option<String>,
+    pub vocab: Vocabulary,
+    pub merges: Vec<Merge>,
+    pub unk_token: Option<String>,
+    pub continuing_subword_prefix: Option<String>,
+    pub end_of_word_suffix: Option<String>,
     #[serde(default)]
-    fuse_unk: bool,
+    pub fuse_unk: bool,
     #[serde(default)]
-    byte_fallback: bool,
+    pub byte_fallback: bool,
     #[serde(default)]
-    ignore_merges: bool,
+    pub ignore_merges: bool,
 }
 
 /// Token to id; a token that comes twice is an error.
-struct Vocabulary(HashMap<String, u32>);
+pub(super) struct Vocabulary(pub HashMap<String, u32>);
 
 impl<'de> Deserialize<'de> for Vocabulary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vocabulary, D::Error> {
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Vocabulary {
 }
 
 /// Two tokens: "left right", or a pair in newer files.
-struct Merge(String, String);
+pub(super) struct Merge(pub String, pub String);
 
 impl<'de> Deserialize<'de> for Merge {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Merge, D::Error> {
@@ -117,12 +117,17 @@ impl<'de> Deserialize<'de> for Merge {
     }
 }
 
+/// What the file says.
+pub(super) fn parse(bytes: &[u8]) -> Result<File> {
+    serde_json::from_slice(bytes).map_err(|e| Error::Text(format!("tokenizer.json: {e}")))
+}
+
 /// The parts of the tokenizer in `bytes`. Tokens in `structural` are special whatever the file says.
 ///
 /// # Errors
 /// [`Error::Text`] for a malformed file, [`Error::Unsupported`] for a kind of tokenizer that is not LLaMA's.
 pub(super) fn read(bytes: &[u8], bos: Option<u32>, structural: &[u32]) -> Result<Parts> {
-    let file: File = serde_json::from_slice(bytes).map_err(|e| Error::Text(format!("tokenizer.json: {e}")))?;
+    let file = parse(bytes)?;
     if let Some(kind) = file.model.kind.as_deref()
         && kind != "BPE"
     {
@@ -237,7 +242,7 @@ impl Table {
 }
 
 /// The parts of a normalizer, pre-tokenizer or decoder, its sequences flattened.
-fn flatten<'a>(part: &'a Value, into: &mut Vec<&'a Value>) {
+pub(super) fn flatten<'a>(part: &'a Value, into: &mut Vec<&'a Value>) {
     let steps = ["normalizers", "pretokenizers", "decoders"].iter().find_map(|key| part.get(*key)?.as_array());
     match steps {
         Some(steps) if part["type"] == "Sequence" => steps.iter().for_each(|step| flatten(step, into)),
@@ -264,7 +269,7 @@ fn check_types(part: &'static str, value: Option<&Value>, known: &[&str]) -> Res
 }
 
 /// How the vocabulary spells text, and whether a decoded text loses its first space, from what the decoder undoes.
-fn spelling(decoder: Option<&Value>) -> Result<(Spelling, bool)> {
+pub(super) fn spelling(decoder: Option<&Value>) -> Result<(Spelling, bool)> {
     let mut steps = Vec::new();
     if let Some(decoder) = decoder {
         flatten(decoder, &mut steps);

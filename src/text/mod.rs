@@ -8,6 +8,7 @@
 
 mod added;
 mod bpe;
+mod export;
 mod gguf;
 mod jinja;
 mod json;
@@ -19,6 +20,7 @@ mod stream;
 mod template;
 mod tokenizer;
 
+pub use export::{Exported, export};
 pub use prompt::{ChatPrompt, Message};
 pub use stream::{StopStrings, StreamDecoder};
 pub use template::ChatTemplate;

@@ -11,7 +11,7 @@ use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::{byte_level::ByteLevel, sequence::Sequence, split::Split, split::SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Result as CrateResult};
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -129,6 +129,17 @@ pub(super) fn by_name(name: &str) -> Result<PreTokenizer> {
     let split = PreTokenizerWrapper::Sequence(Sequence::new(steps));
     let normalizer = rule.composed.then_some(NormalizerWrapper::NFC(NFC));
     Ok(PreTokenizer { normalizer, split, ignore_merges: rule.ignore_merges, add_bos: rule.add_bos })
+}
+
+/// The name of the rule with these patterns, in their order; `ignore_merges` tells those apart that split alike.
+pub(super) fn by_patterns(patterns: &[String], ignore_merges: bool) -> Option<&'static str> {
+    let fits = |rule: &&Rule| rule.ignore_merges == ignore_merges && rule.patterns == patterns;
+    RULES.iter().find(fits).and_then(|rule| rule.names.first().copied())
+}
+
+/// A name of every rule.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter_map(|rule| rule.names.first().copied())
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ use crate::common::device::{Random, gpu};
 use crate::common::gguf_writer::GgufWriter;
 use crate::common::tiny_model::{TinySpec, type_id};
 use secateur::Error;
-use secateur::engine::{Engine, Scorer};
+use secateur::config::{Method, PruneConfig};
+use secateur::engine::needs::{self, Needs, Purpose};
+use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::format::{Layout, WeightFormat, rows_per_shard};
 use secateur::gpu::{Gpu, GpuOptions};
 use secateur::model::TensorType;
+use secateur::model::convert::Recipe;
 use secateur::prune::{Dense, Knowledge};
 use std::sync::Arc;
 
@@ -162,4 +165,70 @@ fn a_tensor_type_without_kernels_is_named() {
         assert!(matches!(error, Error::Unsupported { what: "tensor type", .. }), "{text}");
         assert!(text.contains("Q8_1") && text.contains(tensor) && text.contains("Q4_1"), "{text}");
     }
+}
+
+/// What is said before anything is made is what the device then holds, but for buffers of a few bytes.
+#[test]
+fn needs_are_what_a_model_at_work_holds() {
+    let prune = PruneConfig { method: Method::Pp, ratio: 0.5, dense_layers: 0, tile: 16, ..PruneConfig::default() };
+    for (kind, live) in [(TensorType::F16, false), (TensorType::Q4_1, true), (TensorType::Q6K, false)] {
+        let files = files(&spec(kind).filled().gguf());
+        for prune in [&PruneConfig::default(), &prune] {
+            let gpu = open(&GpuOptions::default());
+            let before = gpu.allocated();
+            let engine = load(&gpu, &files);
+            let weights = gpu.allocated() - before;
+            let needs = |tokens: usize| {
+                let weights = files.sizes(None).unwrap().device;
+                Needs::new(&files.config, weights, tokens, (prune, live), gpu.tier())
+            };
+            let close = |found: u64, said: u64, what: &str| {
+                let off = found.abs_diff(said) as f64 / found as f64;
+                assert!(off < 0.01, "{kind}, {}, {what}: {found} held, {said} said", prune.method.name());
+            };
+            close(weights, needs(400).weights, "weights");
+            let known = Knowledge::default();
+            let options = SequenceOptions { samples: 1, context: 400, prune: prune.clone(), known, live };
+            let mut sequences = Sequences::new(&engine, options).unwrap();
+            let held = gpu.allocated() - before;
+            // The activations of a prompt are there while it runs.
+            let Needs { weights, cache, pruning, .. } = needs(400);
+            close(held, weights + cache + pruning, "an empty sequence");
+            sequences.prefill(&[Random(1).ids(300, 288)]).unwrap();
+        }
+    }
+}
+
+/// Refused before a byte is uploaded, with what would fit.
+#[test]
+fn a_model_larger_than_the_memory_is_refused_before_it_is_uploaded() {
+    let spec = TinySpec { hidden: 512, heads: 8, kv_heads: 8, head_dim: 64, channels: 512, ..spec(TensorType::F32) };
+    let files = files(&spec.gguf());
+    let prune = PruneConfig::default();
+    let tier = gpu().tier();
+    let weights = files.sizes(None).unwrap().device;
+    let total = |context: usize| Needs::new(&files.config, weights, context, (&prune, false), tier).total();
+    let refused = |memory: u64, context: usize| {
+        let gpu = open(&GpuOptions { memory: Some(memory), ..GpuOptions::default() });
+        let before = gpu.allocated();
+        let error = needs::check(&gpu, &files, Some(Purpose { context, prune: &prune, live: false })).err();
+        assert_eq!(gpu.allocated(), before);
+        error.map(|error| {
+            assert!(error.is_user_fault());
+            error.to_string()
+        })
+    };
+    assert_eq!(refused(total(512) + 4096, 512), None);
+    let said = refused(total(256) + 4096, 512).expect("a context that is too large");
+    assert!(said.contains("a context of 256 tokens fits (--context 256)"), "{said}");
+    assert!(said.contains("secateur convert tiny.gguf --format Q8_0 --out"), "{said}");
+    // Where no context helps, a smaller format does; where none does either, that is said.
+    let q4 = files.sizes(Some(Recipe::by_name("Q4_K_M").unwrap())).unwrap().device;
+    let said = refused(total(512) - weights + q4 + 4096, 512).expect("weights that are too large");
+    assert!(!said.contains("--context") && said.contains("--format Q4_K_M"), "{said}");
+    let said = refused(1 << 20, 512).expect("a model that is too large");
+    assert!(said.contains("no format of it fits"), "{said}");
+    let small = open(&GpuOptions { memory: Some(weights / 2), ..GpuOptions::default() });
+    let error = Engine::load(small.clone(), &files, &mut |_| panic!("nothing is uploaded")).err();
+    assert!(matches!(error, Some(Error::ModelTooLarge { .. })), "{error:?}");
 }

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod converted;
 mod pruned;
 mod refused;
 
@@ -229,8 +230,8 @@ fn configurations_are_what_transformers_means() {
     );
     assert_eq!(config("smollm3").blocks.no_rope_layers, [3]);
     assert!(matches!(config("llama3").rope_scaling, Some(RopeScaling::Llama3 { .. })));
-    let families =
-        ["llama3", "qwen2", "mistral", "qwen3", "smollm3", "phi3", "opt"].map(|name| config(name).family().to_owned());
+    let families = ["llama3", "qwen2", "mistral", "qwen3", "smollm3", "phi3", "opt"]
+        .map(|name| config(name).family_name().to_owned());
     assert_eq!(families, ["LLaMA", "Qwen2", "Mistral", "Qwen3", "SmolLM3", "Phi-3", "OPT"]);
     let (before, behind) = (config("opt"), config("opt-behind"));
     assert_eq!((before.blocks.norms, before.word_embed_proj_dim), (Norms::LayerBefore, None));

@@ -97,6 +97,10 @@ fn every_vocabulary_gives_the_ids_of_its_maker() {
     for (name, source) in sources {
         if let Some(source) = source() {
             compare(&fixture, name, &source);
+            // And as a conversion writes it.
+            if matches!(source.tokenizer, TokenizerSource::Json(_)) {
+                compare(&fixture, name, &super::exported(&source));
+            }
         }
     }
 }

@@ -120,22 +120,44 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32> {
 fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Value>> {
     let mut metadata = BTreeMap::new();
     for index in 0..count {
-        let key = cursor.name(&format!("the key of metadata entry {index}"), MAX_KEY_BYTES)?;
-        let id = cursor.u32("a metadata type")?;
-        let value = if id == ARRAY {
-            cursor.array(&key)?
-        } else {
-            let scalar = Scalar::from_id(id).ok_or_else(|| {
-                cursor.bad(format!("metadata `{key}` has type {id}, which GGUF does not define (0 to 12)"))
-            })?;
-            cursor.scalar(scalar, &key)?
-        };
+        let (key, value) = read_entry(cursor, index)?;
         if metadata.contains_key(&key) {
             return Err(cursor.bad(format!("metadata `{key}` appears twice")));
         }
         metadata.insert(key, value);
     }
     Ok(metadata)
+}
+
+fn read_entry(cursor: &mut Cursor<'_>, index: u64) -> Result<(String, Value)> {
+    let key = cursor.name(&format!("the key of metadata entry {index}"), MAX_KEY_BYTES)?;
+    let id = cursor.u32("a metadata type")?;
+    let value = if id == ARRAY {
+        cursor.array(&key)?
+    } else {
+        let scalar = Scalar::from_id(id).ok_or_else(|| {
+            cursor.bad(format!("metadata `{key}` has type {id}, which GGUF does not define (0 to 12)"))
+        })?;
+        cursor.scalar(scalar, &key)?
+    };
+    Ok((key, value))
+}
+
+/// Where the metadata's values lie, the numbers of their types before them, in the file's order.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn metadata_ranges(bytes: &[u8], path: &Path) -> Result<Vec<(String, Range<usize>)>> {
+    let mut cursor = Cursor::new(bytes, 0, path);
+    read_version(&mut cursor)?;
+    cursor.count("tensors", 32, MAX_TENSORS)?;
+    let count = cursor.count("metadata entries", 13, MAX_METADATA)?;
+    let mut ranges = Vec::new();
+    for index in 0..count {
+        let start = cursor.position();
+        let (key, _) = read_entry(&mut cursor, index)?;
+        // A key has its length before it.
+        ranges.push((key.clone(), start + 8 + key.len()..cursor.position()));
+    }
+    Ok(ranges)
 }
 
 fn read_alignment(metadata: &BTreeMap<String, Value>, path: &Path) -> Result<u64> {
