@@ -114,7 +114,7 @@ fn summary(converted: &Converted) -> String {
             0.0 => "exact".into(),
             error => format!("relative RMS error {:.3} %", 100.0 * error),
         };
-        text += &format!("{:<13}{:<22}{:>9}  {error}\n", kind.kind, formats.join(", "), bytes(kind.bytes));
+        text += &format!("{:<15}{:<22}{:>9}  {error}\n", kind.kind, formats.join(", "), bytes(kind.bytes));
     }
     text
 }
