@@ -5,7 +5,7 @@ use super::{Case, RELATIVES, compare_all, settings};
 use crate::chat::Turn::{Answer, Prompts};
 use crate::common::device::Random;
 use crate::common::tiny_model::TinySpec;
-use secateur::config::{HistoryKind, Norms, PruneConfig};
+use secateur::config::{HistoryKind, Method, Norms, PruneConfig};
 
 /// How many there are.
 const COUNT: usize = 8;
@@ -43,6 +43,9 @@ fn probes_of_relatives_choose_what_the_paper_says() {
             let mut prune = settings(0.4, i % 2, [8, 16, 64][i % 3]);
             (prune.probe_tokens, prune.probe_samples) = ([0.5, 0.3, 0.8][i % 3], [0.3, 1.0][i % 2]);
             prune.history = [HistoryKind::Off, HistoryKind::Exact][i / COUNT];
+            if matches!(i, 1 | 6 | 7) {
+                (prune.method, prune.history) = (Method::FullBatch, HistoryKind::Off);
+            }
             let (samples, length) = (3 + random.below(4), 16 + random.below(20));
             Case {
                 shape: RELATIVES + i % COUNT,
