@@ -142,12 +142,12 @@ impl WeightFormat {
             WeightFormat::Q4_1 => &q4_1::Q4_1,
             WeightFormat::Q5_0 => &q5_0::Q5_0,
             WeightFormat::Q5_1 => &q5_1::Q5_1,
-            WeightFormat::Iq4Nl => &iq4_nl::Iq4Nl,
-            WeightFormat::Q2K => &q2_k::Q2K,
-            WeightFormat::Q3K => &q3_k::Q3K,
-            WeightFormat::Q4K => &q4_k::Q4K,
-            WeightFormat::Q5K => &q5_k::Q5K,
-            WeightFormat::Q6K => &q6_k::Q6K,
+            WeightFormat::Iq4Nl => &iq4_nl::IQ4_NL,
+            WeightFormat::Q2K => &q2_k::Q2_K,
+            WeightFormat::Q3K => &q3_k::Q3_K,
+            WeightFormat::Q4K => &q4_k::Q4_K,
+            WeightFormat::Q5K => &q5_k::Q5_K,
+            WeightFormat::Q6K => &q6_k::Q6_K,
         }
     }
 

@@ -4,23 +4,31 @@
 //! As many bytes on the device as in a file. Two scales and two minima of 32 elements are more than a row decoder is handed from its
 //! scales, so it reads their byte itself; by columns they stay packed until they are used.
 
-use super::quants::{half_pair, half_value};
+use super::quants::half_pair;
 use super::search::{self, Parts, Ranges};
-use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
-use super::{Format, Layout, Planes, first_bad};
+use super::super_blocks::{SuperBlock, SuperFormat};
 
-const PACKER: SuperPacker = SuperPacker {
+pub(super) static Q2_K: SuperFormat = SuperFormat {
+    name: "Q2_K",
     bytes: 84,
+    d_at: 80,
     bits: [2, 0],
     fields: 4,
     field_bits: [4, 0],
     d_bits: 32,
+    most: [45.0, 15.0],
+    sub: 16,
+    middle: 0.0,
     open,
+    scales: |block, sub| [0, 2].map(|field| f32::from(block.fields[field + sub % 2][sub / 2])),
+    close: |values, out| put(&search::block::<16>(values, &RANGES), out),
     row_scales,
     row_scale_words: |blocks| 5 * blocks,
+    decoders: [
+        include_str!("../../shaders/common/rows_q2_k.wgsl"),
+        include_str!("../../shaders/common/columns_q2_k.wgsl"),
+    ],
 };
-
-pub(super) struct Q2K;
 
 fn open(block: &[u8]) -> SuperBlock {
     let (subs, quants) = block[..80].split_at(16);
@@ -45,66 +53,9 @@ const RANGES: Ranges =
     Ranges { quants: [0.0, 3.0], scales: [0.0, 15.0], minima: 15.0, tries: &[0.8, 1.0, 1.1, 1.25, 1.4] };
 
 /// The block of bytes that [`open`] reads.
-fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+fn put(parts: &Parts<16>, out: &mut Vec<u8>) {
     out.extend(parts.scales.iter().zip(&parts.minima).map(|(&scale, &minimum)| scale as u8 | (minimum as u8) << 4));
     let q = parts.quants.map(|quant| quant as u8);
     out.extend((0..64).map(|i| (0..4).fold(0, |byte, part| byte | q[i / 32 * 128 + part * 32 + i % 32] << (2 * part))));
     out.extend([parts.d, parts.dmin].iter().flat_map(|factor| factor.to_le_bytes()));
-}
-
-impl Format for Q2K {
-    fn name(&self) -> &'static str {
-        "Q2_K"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (SUPER, PACKER.bytes)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for bytes in bytes.chunks_exact(PACKER.bytes) {
-            let SuperBlock { quants, fields, .. } = open(bytes);
-            let (d, dmin) = (half_value(bytes, 80), half_value(bytes, 82));
-            for (sub, quants) in quants.chunks_exact(16).enumerate() {
-                let [scale, minimum] = [0, 2].map(|field| f32::from(fields[field + sub % 2][sub / 2]));
-                out.extend(quants.iter().map(|&q| d * scale * f32::from(q) - dmin * minimum));
-            }
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.as_chunks::<SUPER>().0 {
-            close(&search::block::<16>(values, &RANGES), out);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 80) + half_value(block, 82)), SUPER)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        let bounds = bytes
-            .chunks_exact(PACKER.bytes)
-            .map(|block| half_value(block, 80).abs() * 45.0 + half_value(block, 82).abs() * 15.0);
-        bounds.fold(0.0, f32::max)
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(bytes, rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(bytes, rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q2_k.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q2_k.wgsl"),
-        }
-    }
 }

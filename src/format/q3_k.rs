@@ -4,23 +4,31 @@
 //! By columns as many bytes as in a file. By rows the scales of a block and its `d` are one aligned load of 16 bytes where the file
 //! has 14: 112 bytes for 110. Third bits lie behind the others of a block (of 32 channels by columns).
 
-use super::quants::{half_bits, half_value};
+use super::quants::half_bits;
 use super::search::{self, Parts, Ranges};
-use super::super_blocks::{SUPER, SuperBlock, SuperPacker, sixes};
-use super::{Format, Layout, Planes, first_bad};
+use super::super_blocks::{SuperBlock, SuperFormat, sixes};
 
-const PACKER: SuperPacker = SuperPacker {
+pub(super) static Q3_K: SuperFormat = SuperFormat {
+    name: "Q3_K",
     bytes: 110,
+    d_at: 108,
     bits: [2, 1],
     fields: 2,
     field_bits: [4, 2],
     d_bits: 16,
+    most: [128.0, 0.0],
+    sub: 16,
+    middle: 4.0,
     open,
+    scales: |block, sub| [f32::from(block.fields[sub % 2][sub / 2]) - 32.0, 0.0],
+    close: |values, out| put(&search::block::<16>(values, &RANGES), out),
     row_scales: sixes,
     row_scale_words: |blocks| 4 * blocks,
+    decoders: [
+        include_str!("../../shaders/common/rows_q3_k.wgsl"),
+        include_str!("../../shaders/common/columns_q3_k.wgsl"),
+    ],
 };
-
-pub(super) struct Q3K;
 
 fn open(block: &[u8]) -> SuperBlock {
     let (third, quants, subs) = (&block[..32], &block[32..96], &block[96..108]);
@@ -42,7 +50,7 @@ const RANGES: Ranges =
     Ranges { quants: [-4.0, 3.0], scales: [-32.0, 31.0], minima: 0.0, tries: &[0.8, 1.0, 1.1, 1.25, 1.4] };
 
 /// The block of bytes that [`open`] reads.
-fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+fn put(parts: &Parts<16>, out: &mut Vec<u8>) {
     let q = parts.quants.map(|quant| (quant + 4.0) as u8);
     let s = parts.scales.map(|scale| (scale + 32.0) as u8);
     out.extend((0..32).map(|i| (0..8).fold(0, |byte, part| byte | (q[part * 32 + i] >> 2) << part)));
@@ -51,59 +59,4 @@ fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
     out.extend((0..8).map(|i| s[i] & 15 | s[8 + i] << 4));
     out.extend((0..4).map(|i| (0..4).fold(0, |byte, part| byte | s[part * 4 + i] >> 4 << (2 * part))));
     out.extend(parts.d.to_le_bytes());
-}
-
-impl Format for Q3K {
-    fn name(&self) -> &'static str {
-        "Q3_K"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (SUPER, PACKER.bytes)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for bytes in bytes.chunks_exact(PACKER.bytes) {
-            let SuperBlock { quants, fields, .. } = open(bytes);
-            let d = half_value(bytes, 108);
-            for (sub, quants) in quants.chunks_exact(16).enumerate() {
-                let scale = d * (f32::from(fields[sub % 2][sub / 2]) - 32.0);
-                out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 4.0)));
-            }
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.as_chunks::<SUPER>().0 {
-            close(&search::block::<16>(values, &RANGES), out);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 108)), SUPER)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        let bounds = bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 108).abs() * 128.0);
-        bounds.fold(0.0, f32::max)
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(bytes, rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(bytes, rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q3_k.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q3_k.wgsl"),
-        }
-    }
 }

@@ -1,68 +1,29 @@
 //! Q4_0: blocks of 32, an f16 scale `d` and nibbles `q`; a value is `d * (q - 8)`.
 
-use super::quants::{BLOCK, Block, Packer, around, half_bits, half_value, nibbles, put_half, put_nibbles};
-use super::{Format, Layout, Planes, first_bad};
+use super::quants::{Block, BlockFormat, around, half_bits, nibbles, put_half, put_nibbles};
 
-const BYTES: usize = 18;
-const PACKER: Packer = Packer { bits: 4, high: 0, scale_bits: 16 };
+pub(super) static Q4_0: BlockFormat = BlockFormat {
+    name: "Q4_0",
+    bytes: 18,
+    bits: 4,
+    high: 0,
+    scale_bits: 16,
+    most: 8.0,
+    open,
+    value: |q, d, _| d * (f32::from(q) - 8.0),
+    close,
+    decoders: [
+        include_str!("../../shaders/common/rows_q4_0.wgsl"),
+        include_str!("../../shaders/common/columns_q4_0.wgsl"),
+    ],
+};
 
-pub(super) struct Q4_0;
-
-fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
-    move |index| {
-        let block = &bytes[index * BYTES..][..BYTES];
-        Block { quants: nibbles(&block[2..]), scale: half_bits(block, 0).into() }
-    }
+fn open(block: &[u8]) -> Block {
+    Block { quants: nibbles(&block[2..]), scale: half_bits(block, 0).into() }
 }
 
-impl Format for Q4_0 {
-    fn name(&self) -> &'static str {
-        "Q4_0"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (BLOCK, BYTES)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for block in bytes.chunks_exact(BYTES) {
-            let d = half_value(block, 0);
-            out.extend(nibbles(&block[2..]).iter().map(|&q| d * (f32::from(q) - 8.0)));
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.chunks_exact(BLOCK) {
-            let (scale, quants) = around(values, 8.0);
-            put_half(out, scale);
-            put_nibbles(out, &quants);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs()).fold(0.0, f32::max) * 8.0
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(blocks(bytes), rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(blocks(bytes), rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q4_0.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q4_0.wgsl"),
-        }
-    }
+fn close(values: &[f32], out: &mut Vec<u8>) {
+    let (scale, quants) = around(values, 8.0);
+    put_half(out, scale);
+    put_nibbles(out, &quants);
 }

@@ -3,70 +3,30 @@
 //! As many bytes on the device as in a file. The fifth bits lie apart from the nibbles: by rows among the scales, by columns behind
 //! the nibbles of 32 channels. Both keep the nibbles of 32 elements one aligned load.
 
-use super::quants::{BLOCK, Block, Packer, around, fives, half_bits, half_value, put_fives, put_half};
-use super::{Format, Layout, Planes, first_bad};
+use super::quants::{Block, BlockFormat, around, fives, half_bits, put_fives, put_half};
 
-const BYTES: usize = 22;
-const PACKER: Packer = Packer { bits: 4, high: 1, scale_bits: 16 };
+pub(super) static Q5_0: BlockFormat = BlockFormat {
+    name: "Q5_0",
+    bytes: 22,
+    bits: 4,
+    high: 1,
+    scale_bits: 16,
+    most: 16.0,
+    open,
+    value: |q, d, _| d * (f32::from(q) - 16.0),
+    close,
+    decoders: [
+        include_str!("../../shaders/common/rows_q5_0.wgsl"),
+        include_str!("../../shaders/common/columns_q5_0.wgsl"),
+    ],
+};
 
-pub(super) struct Q5_0;
-
-fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
-    move |index| {
-        let block = &bytes[index * BYTES..][..BYTES];
-        Block { quants: fives(&block[2..]), scale: half_bits(block, 0).into() }
-    }
+fn open(block: &[u8]) -> Block {
+    Block { quants: fives(&block[2..]), scale: half_bits(block, 0).into() }
 }
 
-impl Format for Q5_0 {
-    fn name(&self) -> &'static str {
-        "Q5_0"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (BLOCK, BYTES)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for block in bytes.chunks_exact(BYTES) {
-            let d = half_value(block, 0);
-            out.extend(fives(&block[2..]).iter().map(|&q| d * (f32::from(q) - 16.0)));
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.chunks_exact(BLOCK) {
-            let (scale, quants) = around(values, 16.0);
-            put_half(out, scale);
-            put_fives(out, &quants);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0)), BLOCK)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        let bounds = bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs() * 16.0);
-        bounds.fold(0.0, f32::max)
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(blocks(bytes), rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(blocks(bytes), rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q5_0.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q5_0.wgsl"),
-        }
-    }
+fn close(values: &[f32], out: &mut Vec<u8>) {
+    let (scale, quants) = around(values, 16.0);
+    put_half(out, scale);
+    put_fives(out, &quants);
 }

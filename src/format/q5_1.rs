@@ -2,72 +2,31 @@
 //!
 //! Laid out as Q5_0, in as many bytes as in a file; by rows the scales, minima and fifth bits of two blocks are one aligned load.
 
-use super::quants::{BLOCK, Block, Packer, above, fives, half_pair, half_value, put_fives, put_half};
-use super::{Format, Layout, Planes, first_bad};
+use super::quants::{Block, BlockFormat, above, fives, half_pair, put_fives, put_half};
 
-const BYTES: usize = 24;
-const PACKER: Packer = Packer { bits: 4, high: 1, scale_bits: 32 };
+pub(super) static Q5_1: BlockFormat = BlockFormat {
+    name: "Q5_1",
+    bytes: 24,
+    bits: 4,
+    high: 1,
+    scale_bits: 32,
+    most: 31.0,
+    open,
+    value: |q, d, m| d * f32::from(q) + m,
+    close,
+    decoders: [
+        include_str!("../../shaders/common/rows_q5_1.wgsl"),
+        include_str!("../../shaders/common/columns_q5_1.wgsl"),
+    ],
+};
 
-pub(super) struct Q5_1;
-
-fn blocks(bytes: &[u8]) -> impl Fn(usize) -> Block + '_ {
-    move |index| {
-        let block = &bytes[index * BYTES..][..BYTES];
-        Block { quants: fives(&block[4..]), scale: half_pair(block, 0) }
-    }
+fn open(block: &[u8]) -> Block {
+    Block { quants: fives(&block[4..]), scale: half_pair(block, 0) }
 }
 
-impl Format for Q5_1 {
-    fn name(&self) -> &'static str {
-        "Q5_1"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (BLOCK, BYTES)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for block in bytes.chunks_exact(BYTES) {
-            let (d, m) = (half_value(block, 0), half_value(block, 2));
-            out.extend(fives(&block[4..]).iter().map(|&q| d * f32::from(q) + m));
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.chunks_exact(BLOCK) {
-            let (scale, least, quants) = above(values, 31.0);
-            put_half(out, scale);
-            put_half(out, least);
-            put_fives(out, &quants);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(BYTES).map(|block| half_value(block, 0) + half_value(block, 2)), BLOCK)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        let bounds =
-            bytes.chunks_exact(BYTES).map(|block| half_value(block, 0).abs() * 31.0 + half_value(block, 2).abs());
-        bounds.fold(0.0, f32::max)
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(blocks(bytes), rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(blocks(bytes), rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q5_1.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q5_1.wgsl"),
-        }
-    }
+fn close(values: &[f32], out: &mut Vec<u8>) {
+    let (scale, least, quants) = above(values, 31.0);
+    put_half(out, scale);
+    put_half(out, least);
+    put_fives(out, &quants);
 }

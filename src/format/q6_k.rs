@@ -4,23 +4,31 @@
 //! As many bytes on the device as in a file, but for half a word by rows of an odd number of blocks. Nibbles lie together, the two
 //! bits above them behind them, of a block (of 32 channels by columns).
 
-use super::quants::{half_bits, half_value};
+use super::quants::half_bits;
 use super::search::{self, Parts, Ranges};
-use super::super_blocks::{SUPER, SuperBlock, SuperPacker};
-use super::{Format, Layout, Planes, first_bad};
+use super::super_blocks::{SuperBlock, SuperFormat};
 
-const PACKER: SuperPacker = SuperPacker {
+pub(super) static Q6_K: SuperFormat = SuperFormat {
+    name: "Q6_K",
     bytes: 210,
+    d_at: 208,
     bits: [4, 2],
     fields: 2,
     field_bits: [8, 0],
     d_bits: 16,
+    most: [4096.0, 0.0],
+    sub: 16,
+    middle: 32.0,
     open,
+    scales: |block, sub| [f32::from(block.fields[sub % 2][sub / 2] as i8), 0.0],
+    close: |values, out| put(&search::block::<16>(values, &RANGES), out),
     row_scales,
     row_scale_words: |blocks| 4 * blocks + blocks.div_ceil(2),
+    decoders: [
+        include_str!("../../shaders/common/rows_q6_k.wgsl"),
+        include_str!("../../shaders/common/columns_q6_k.wgsl"),
+    ],
 };
-
-pub(super) struct Q6K;
 
 fn open(block: &[u8]) -> SuperBlock {
     let (quants, high, subs) = (&block[..128], &block[128..192], &block[192..208]);
@@ -58,66 +66,11 @@ const RANGES: Ranges = Ranges {
 };
 
 /// The block of bytes that [`open`] reads.
-fn close(parts: &Parts<16>, out: &mut Vec<u8>) {
+fn put(parts: &Parts<16>, out: &mut Vec<u8>) {
     let q = parts.quants.map(|quant| (quant + 32.0) as u8);
     out.extend((0..128).map(|i| q[i / 64 * 128 + i % 64] & 15 | q[i / 64 * 128 + 64 + i % 64] << 4));
     let two = |i: usize, part: usize| q[i / 32 * 128 + part * 32 + i % 32] >> 4;
     out.extend((0..64).map(|i| (0..4).fold(0, |byte, part| byte | two(i, part) << (2 * part))));
     out.extend(parts.scales.iter().map(|&scale| scale as i8 as u8));
     out.extend(parts.d.to_le_bytes());
-}
-
-impl Format for Q6K {
-    fn name(&self) -> &'static str {
-        "Q6_K"
-    }
-
-    fn block(&self) -> (usize, usize) {
-        (SUPER, PACKER.bytes)
-    }
-
-    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for bytes in bytes.chunks_exact(PACKER.bytes) {
-            let SuperBlock { quants, fields, .. } = open(bytes);
-            let d = half_value(bytes, 208);
-            for (sub, quants) in quants.chunks_exact(16).enumerate() {
-                let scale = d * f32::from(fields[sub % 2][sub / 2] as i8);
-                out.extend(quants.iter().map(|&q| scale * (f32::from(q) - 32.0)));
-            }
-        }
-    }
-
-    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
-        for values in values.as_chunks::<SUPER>().0 {
-            close(&search::block::<16>(values, &RANGES), out);
-        }
-    }
-
-    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
-        first_bad(bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 208)), SUPER)
-    }
-
-    fn largest(&self, bytes: &[u8]) -> f32 {
-        let bounds = bytes.chunks_exact(PACKER.bytes).map(|block| half_value(block, 208).abs() * 4096.0);
-        bounds.fold(0.0, f32::max)
-    }
-
-    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.rows(bytes, rows, cols)
-    }
-
-    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
-        PACKER.columns(bytes, rows, cols)
-    }
-
-    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        PACKER.plane_words(layout, rows, cols)
-    }
-
-    fn decoder(&self, layout: Layout) -> &'static str {
-        match layout {
-            Layout::Rows => include_str!("../../shaders/common/rows_q6_k.wgsl"),
-            Layout::Columns => include_str!("../../shaders/common/columns_q6_k.wgsl"),
-        }
-    }
 }

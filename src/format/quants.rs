@@ -1,6 +1,6 @@
 //! What the formats with blocks of 32 integers share: laying integers and scales out in both layouts.
 
-use super::{Layout, Planes};
+use super::{Format, Layout, Planes, first_bad};
 
 /// Elements of a block.
 pub(super) const BLOCK: usize = 32;
@@ -13,20 +13,91 @@ pub(super) struct Block {
     pub scale: u32,
 }
 
-/// Lays blocks out.
-pub(super) struct Packer {
+/// A format with such blocks: a scale `d`, perhaps a minimum `m`, and integers.
+pub(super) struct BlockFormat {
+    /// The name users know.
+    pub name: &'static str,
+    /// Bytes of a block in a file: `d`, then `m`, then integers.
+    pub bytes: usize,
     /// Bits of an integer that lie together: 4 or 8.
     pub bits: usize,
     /// Bits above them that lie apart, so that words of the others stay whole: 0 or 1.
     pub high: usize,
     /// 16 (a scale) or 32 (a scale and a minimum).
     pub scale_bits: usize,
+    /// What no value's magnitude exceeds but for the minimum, in scales.
+    pub most: f32,
+    /// Reads a block.
+    pub open: fn(&[u8]) -> Block,
+    /// The value of an integer, by `d` and `m`.
+    pub value: fn(u8, f32, f32) -> f32,
+    /// Appends the block of 32 values.
+    pub close: fn(&[f32], &mut Vec<u8>),
+    /// WGSL that decodes rows, and columns.
+    pub decoders: [&'static str; 2],
 }
 
-impl Packer {
+impl Format for BlockFormat {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (BLOCK, self.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for block in bytes.chunks_exact(self.bytes) {
+            let (d, m) = self.factors(block);
+            out.extend((self.open)(block).quants.iter().map(|&q| (self.value)(q, d, m)));
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        values.chunks_exact(BLOCK).for_each(|values| (self.close)(values, out));
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        let factors = bytes.chunks_exact(self.bytes).map(|block| self.factors(block));
+        first_bad(factors.map(|(d, m)| d + m), BLOCK)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let factors = bytes.chunks_exact(self.bytes).map(|block| self.factors(block));
+        factors.map(|(d, m)| d.abs() * self.most + m.abs()).fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        self.rows(|index| (self.open)(&bytes[index * self.bytes..][..self.bytes]), rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        self.columns(|index| (self.open)(&bytes[index * self.bytes..][..self.bytes]), rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        let (count, blocks) = (rows * cols, rows * cols / BLOCK);
+        let scales = (blocks * self.scale_bits).div_ceil(32);
+        match layout {
+            Layout::Rows => [count * self.bits / 32, scales + blocks * self.high],
+            Layout::Columns => [count * (self.bits + self.high) / 32, scales],
+        }
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        self.decoders[layout as usize]
+    }
+}
+
+impl BlockFormat {
+    /// Scale and minimum of a block; a format without minima has zeros.
+    fn factors(&self, block: &[u8]) -> (f32, f32) {
+        (half_value(block, 0), if self.scale_bits == 32 { half_value(block, 2) } else { 0.0 })
+    }
+
     /// `[row][col]`: integers in element order from the low bits up; scales of a row's blocks in order. High bits lie among the
     /// scales, where they leave quads of words aligned: after the scales of every two blocks, a word for each.
-    pub(super) fn rows(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
+    fn rows(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
         let mut planes = self.empty(Layout::Rows, rows, cols);
         for (index, words) in planes.quants.chunks_exact_mut(self.bits).enumerate() {
             let Block { quants, scale } = block(index);
@@ -45,7 +116,7 @@ impl Packer {
 
     /// `[col][row]`, of every 32 columns first the low bits, then the high ones; scales `[col / 32][row]`. Rows come in multiples
     /// of 32.
-    pub(super) fn columns(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
+    fn columns(&self, block: impl Fn(usize) -> Block, rows: usize, cols: usize) -> Planes {
         let mut planes = self.empty(Layout::Columns, rows, cols);
         let groups = cols / BLOCK;
         for first in (0..rows).step_by(BLOCK) {
@@ -66,16 +137,6 @@ impl Packer {
             }
         }
         planes
-    }
-
-    /// Words of both planes.
-    pub(super) fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        let (count, blocks) = (rows * cols, rows * cols / BLOCK);
-        let scales = (blocks * self.scale_bits).div_ceil(32);
-        match layout {
-            Layout::Rows => [count * self.bits / 32, scales + blocks * self.high],
-            Layout::Columns => [count * (self.bits + self.high) / 32, scales],
-        }
     }
 
     fn empty(&self, layout: Layout, rows: usize, cols: usize) -> Planes {

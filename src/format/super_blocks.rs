@@ -8,8 +8,8 @@
 //! By columns, 32 outputs lie beside one another as 32 inputs do in a file; sub-scales stay `[in / 16 or 32][out]` and `d` stays
 //! `[in / 256][out]`, every eight groups of the former before their `d`, so that shaders find both without knowing `in`.
 
-use super::quants::{BLOCK, pack, put};
-use super::{Layout, Planes};
+use super::quants::{BLOCK, half_value, pack, put};
+use super::{Format, Layout, Planes, first_bad};
 
 /// Elements of a block.
 pub(super) const SUPER: usize = 256;
@@ -26,10 +26,14 @@ pub(super) struct SuperBlock {
     pub d: u32,
 }
 
-/// Lays blocks out.
-pub(super) struct SuperPacker {
+/// A format with such blocks: `d * scale * (q - middle) - dmin * minimum`.
+pub(super) struct SuperFormat {
+    /// The name users know.
+    pub name: &'static str,
     /// Bytes of a block in a file.
     pub bytes: usize,
+    /// Where `d` lies in a block, and `dmin` behind it.
+    pub d_at: usize,
     /// Bits of an integer that lie together, and bits above them that lie apart so that words of the others stay whole.
     pub bits: [usize; 2],
     /// How many of [`SuperBlock::fields`] there are.
@@ -38,17 +42,90 @@ pub(super) struct SuperPacker {
     pub field_bits: [usize; 2],
     /// 16 (`d`) or 32 (`d` and `dmin`).
     pub d_bits: usize,
+    /// What no value's magnitude exceeds, in `d` and in `dmin` together.
+    pub most: [f32; 2],
+    /// Elements that share a scale.
+    pub sub: usize,
+    /// What is subtracted from integers.
+    pub middle: f32,
     /// Reads a block.
     pub open: fn(&[u8]) -> SuperBlock,
+    /// Scale and minimum of so many elements, by their number in the block.
+    pub scales: fn(&SuperBlock, usize) -> [f32; 2],
+    /// Appends the block of 256 values.
+    pub close: fn(&[f32; SUPER], &mut Vec<u8>),
     /// Appends what is not integers of a row's blocks, by rows.
     pub row_scales: fn(&[SuperBlock], &mut Vec<u32>),
     /// How many words that are for so many blocks.
     pub row_scale_words: fn(usize) -> usize,
+    /// WGSL that decodes rows, and columns.
+    pub decoders: [&'static str; 2],
 }
 
-impl SuperPacker {
+impl Format for SuperFormat {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn block(&self) -> (usize, usize) {
+        (SUPER, self.bytes)
+    }
+
+    fn dequantise(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        for bytes in bytes.chunks_exact(self.bytes) {
+            let (block, [d, dmin]) = ((self.open)(bytes), self.factors(bytes));
+            for (index, quants) in block.quants.chunks_exact(self.sub).enumerate() {
+                let [scale, minimum] = (self.scales)(&block, index);
+                let (scale, minimum) = (d * scale, dmin * minimum);
+                out.extend(quants.iter().map(|&q| scale * (f32::from(q) - self.middle) - minimum));
+            }
+        }
+    }
+
+    fn quantise(&self, values: &[f32], out: &mut Vec<u8>) {
+        values.as_chunks::<SUPER>().0.iter().for_each(|values| (self.close)(values, out));
+    }
+
+    fn first_not_finite(&self, bytes: &[u8]) -> Option<(usize, f32)> {
+        let factors = bytes.chunks_exact(self.bytes).map(|block| self.factors(block));
+        first_bad(factors.map(|[d, dmin]| d + dmin), SUPER)
+    }
+
+    fn largest(&self, bytes: &[u8]) -> f32 {
+        let factors = bytes.chunks_exact(self.bytes).map(|block| self.factors(block));
+        factors.map(|[d, dmin]| d.abs() * self.most[0] + dmin.abs() * self.most[1]).fold(0.0, f32::max)
+    }
+
+    fn pack_rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        self.rows(bytes, rows, cols)
+    }
+
+    fn pack_columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+        self.columns(bytes, rows, cols)
+    }
+
+    fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
+        let quants = rows * cols * (self.bits[0] + self.bits[1]) / 32;
+        let field_words = self.fields * (self.field_bits[0] + self.field_bits[1]);
+        match layout {
+            Layout::Rows => [quants, rows * (self.row_scale_words)(cols / SUPER)],
+            Layout::Columns => [quants, rows / BLOCK * (cols / SUPER) * (GROUPS * field_words + self.d_bits)],
+        }
+    }
+
+    fn decoder(&self, layout: Layout) -> &'static str {
+        self.decoders[layout as usize]
+    }
+}
+
+impl SuperFormat {
+    /// `d` and `dmin` of a block; a format without minima has zeros.
+    fn factors(&self, block: &[u8]) -> [f32; 2] {
+        [half_value(block, self.d_at), if self.d_bits == 32 { half_value(block, self.d_at + 2) } else { 0.0 }]
+    }
+
     /// `[row][col / 256]`, of every block first the low bits in element order, then the high ones.
-    pub(super) fn rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+    fn rows(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
         let [quants, scales] = self.plane_words(Layout::Rows, rows, cols);
         let mut planes = Planes { quants: vec![0; quants], scales: Vec::with_capacity(scales) };
         let [low, high] = self.bits;
@@ -68,7 +145,7 @@ impl SuperPacker {
     /// `[col][row]`, of every 32 columns first the low bits, then the high ones. Of every 256 columns first the fields
     /// `[col / 32][row / 32]`, low bits of 32 rows for each field, then the bits above them, then `d` as `[row]`. Rows come in
     /// multiples of 32.
-    pub(super) fn columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
+    fn columns(&self, bytes: &[u8], rows: usize, cols: usize) -> Planes {
         let [quants, scales] = self.plane_words(Layout::Columns, rows, cols);
         let mut planes = Planes { quants: vec![0; quants], scales: vec![0; scales] };
         let ([low, high], [field_low, field_high]) = (self.bits, self.field_bits);
@@ -105,16 +182,6 @@ impl SuperPacker {
             }
         }
         planes
-    }
-
-    /// Words of both planes.
-    pub(super) fn plane_words(&self, layout: Layout, rows: usize, cols: usize) -> [usize; 2] {
-        let quants = rows * cols * (self.bits[0] + self.bits[1]) / 32;
-        let field_words = self.fields * (self.field_bits[0] + self.field_bits[1]);
-        match layout {
-            Layout::Rows => [quants, rows * (self.row_scale_words)(cols / SUPER)],
-            Layout::Columns => [quants, rows / BLOCK * (cols / SUPER) * (GROUPS * field_words + self.d_bits)],
-        }
     }
 }
 
