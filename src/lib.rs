@@ -14,8 +14,10 @@
 //! | [`model`] | GGUF and safetensors files, the catalogue and its pull, conversion to other formats, upload of weights | `origin`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
-//! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
+//! | `llama` | LLaMA's parts in burn: its device, layers, head, their weights (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
+//! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `llama`, `model`, `format`, `gpu`, `config`, `error` |
 //! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `peers`, `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | `tune` | pruning that needs gradients: the backward pass in burn, LLM-Pruner's importance (feature `burn`) | `llama`, `model`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
 //! | [`session`] | an engine at work on a thread of its own, in a browser a task; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
@@ -58,6 +60,8 @@ pub mod eval;
 pub mod format;
 pub mod gpu;
 pub mod kernels;
+#[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
+mod llama;
 pub mod model;
 pub mod origin;
 #[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
@@ -66,5 +70,7 @@ pub mod protocol;
 pub mod prune;
 pub mod session;
 pub mod text;
+#[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
+pub mod tune;
 
 pub use error::{Error, Result};

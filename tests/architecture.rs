@@ -17,10 +17,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &["origin", "kernels", "format", "gpu", "config", "error"]),
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
     ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
-    ("peers", &["model", "format", "gpu", "config", "error"]),
+    ("llama", &["model", "format", "gpu", "config", "error"]),
+    ("peers", &["llama", "model", "format", "gpu", "config", "error"]),
     ("bench", &["peers", "engine", "prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
-    ("tune", &["model", "config", "error"]),
+    ("tune", &["llama", "model", "gpu", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),
     ("app", &["origin", "session", "chat", "protocol", "text", "config", "error"]),
 ];

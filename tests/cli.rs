@@ -20,6 +20,9 @@ mod results;
 mod table;
 #[path = "cli/tasks.rs"]
 mod tasks;
+#[cfg(feature = "burn")]
+#[path = "cli/tune.rs"]
+mod tune;
 #[path = "cli/window.rs"]
 mod window;
 

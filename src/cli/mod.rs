@@ -22,6 +22,8 @@ mod options;
 mod output;
 mod progress;
 mod pull;
+#[cfg(feature = "burn")]
+mod tune;
 mod window;
 
 use anyhow::Result;
@@ -72,6 +74,10 @@ enum Command {
     ///
     /// The file runs with --masks-in wherever a model runs.
     Masks(masks::MasksArgs),
+    /// Prune by gradients
+    #[cfg(feature = "burn")]
+    #[command(subcommand)]
+    Tune(tune::TuneCommand),
     /// Measure quality on data
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -121,6 +127,8 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Generate(args)) => generate::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Masks(args)) => masks::run(&args),
+        #[cfg(feature = "burn")]
+        Some(Command::Tune(command)) => tune::run(&command),
         Some(Command::Eval(command)) => eval::run(&command),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Convert(args)) => convert::run(&args),

@@ -205,6 +205,15 @@ pub async fn adapters_async() -> Vec<AdapterInfo> {
     found.iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
 }
 
+/// Bytes of main memory that the system could still give; `None` where it does not say.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn system_memory_available() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    // Where the system does not say, it says 0.
+    Some(system.available_memory()).filter(|&bytes| bytes > 0)
+}
+
 impl Gpu {
     /// Opens a device.
     ///
@@ -396,11 +405,7 @@ impl Gpu {
             let left = self.card_memory.map(|bytes| bytes.saturating_sub(self.allocated()));
             return [left, allowed].into_iter().flatten().min();
         }
-        let Ok(mut system) = sysinfo::System::new() else { return allowed };
-        system.refresh_memory();
-        // Where the system does not say, it says 0.
-        let free = Some(system.available_memory()).filter(|&bytes| bytes > 0);
-        [free, allowed].into_iter().flatten().min()
+        [system_memory_available(), allowed].into_iter().flatten().min()
     }
 
     #[cfg(target_arch = "wasm32")]

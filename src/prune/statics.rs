@@ -28,18 +28,50 @@ pub fn choose(gpu: &Gpu, model: &ModelWeights, prune: &PruneConfig, calibration:
         Method::Flap => flap_counts(config, prune, &uniform, (&scores, calibration.recipe().seq_len)),
         _ => uniform.layers.clone(),
     };
-    let layers = scores
-        .iter()
-        .zip(&counts)
-        .map(|([heads, channels], counts)| LayerUnits::new(best(heads, counts.heads), best(channels, counts.channels)));
     let recipe = calibration.recipe();
     let data = Some((recipe.data.clone(), recipe.data_sha256.clone()));
     let origin = Origin::of_method(&recipe.model_sha256, prune, data);
-    let mut units = UnitSets { origin, layers: layers.collect() };
+    let mut units = UnitSets { origin, layers: kept(&scores, &counts) };
     if prune.compensates() {
         add_biases(gpu, model, calibration, &mut units)?;
     }
     Ok(units)
+}
+
+/// The units that scores from elsewhere keep, as many in every layer as the settings say: those of query heads and of MLP
+/// channels by layer, of which a layer's half that is not pruned may lack all. Heads that go together have one score.
+///
+/// # Errors
+/// [`Error::Setting`] for scores that do not fit the model or are no numbers.
+pub fn by_scores(
+    config: &ModelConfig,
+    prune: &PruneConfig,
+    scores: &[[Vec<f64>; 2]],
+    origin: Origin,
+) -> Result<UnitSets> {
+    let plan = Plan::new(config, prune);
+    if scores.len() != plan.layers.len() {
+        return Err(Error::Setting(format!("scores of {} layers for a model of {}", scores.len(), plan.layers.len())));
+    }
+    for (layer, scores) in scores.iter().enumerate() {
+        for half in Half::BOTH {
+            let (found, (units, _)) = (&scores[half.index()], half.units(config));
+            let wanted = if found.is_empty() && !plan.prunes_half(layer, half) { 0 } else { units };
+            if found.len() != wanted || found.iter().any(|score| score.is_nan()) {
+                let found = found.len();
+                return Err(Error::Setting(format!("layer {layer} has {found} scores; it needs {units} numbers")));
+            }
+        }
+    }
+    Ok(UnitSets { origin, layers: kept(scores, &plan.layers) })
+}
+
+/// The best units of every layer.
+fn kept(scores: &[[Vec<f64>; 2]], counts: &[LayerPlan]) -> Vec<LayerUnits> {
+    let best = |([heads, channels], counts): (&[Vec<f64>; 2], &LayerPlan)| {
+        LayerUnits::new(best(heads, counts.heads), best(channels, counts.channels))
+    };
+    scores.iter().zip(counts).map(best).collect()
 }
 
 /// Counts by layer for a method that chooses by input: all layers alike, or as one threshold over its calibrated scores has them.

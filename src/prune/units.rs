@@ -29,6 +29,9 @@ pub struct Origin {
     /// The settings it was made with, where a method of this program made it.
     #[serde(default)]
     pub prune: Option<PruneConfig>,
+    /// What a method was told beside those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<serde_json::Value>,
     /// The calibration's text and its SHA-256.
     #[serde(default)]
     pub data: Option<(String, String)>,
@@ -53,6 +56,7 @@ impl Origin {
             model_sha256: model_sha256.to_string(),
             made_by: prune.method.name().to_string(),
             prune: Some(prune.clone()),
+            settings: None,
             data,
             version: env!("CARGO_PKG_VERSION").to_string(),
         }

@@ -159,4 +159,5 @@ def main():
     save_file(logits, OUT / "logits.safetensors")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
-//! One transformer layer in burn, and how its weights come out of the files.
+//! The parts of a LLaMA in burn, and how their weights come out of the files.
 
-use super::KeyValues;
 use crate::config::{ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
@@ -8,10 +7,14 @@ use crate::model::{LayerTensor, ModelFiles, TensorRole, TensorView};
 use burn::module::Param;
 use burn::nn::{Embedding, Linear, RmsNorm};
 use burn::tensor::activation::{silu, softmax};
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::module::linear as product;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// Keys and values of one layer so far, `[K, tokens, head_dim]` each.
+pub(crate) type KeyValues = [Tensor<3>; 2];
 
 /// The weights of one layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
-pub(super) struct Layer {
+pub(crate) struct Layer {
     attention_norm: RmsNorm, // [H]
     q: Linear,               // [H, A*d]
     k: Linear,               // [H, K*d]
@@ -24,11 +27,11 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Uploads the layer with this index.
+    /// Uploads the layer with this index. On a device with autodiff, gradients of every weight are wanted.
     ///
     /// # Errors
     /// Those of [`linear`].
-    pub(super) fn load(files: &ModelFiles, index: usize, device: &Device) -> Result<Layer> {
+    pub(crate) fn load(files: &ModelFiles, index: usize, device: &Device) -> Result<Layer> {
         let linear = |tensor| linear(files, TensorRole::Layer(index, tensor), device);
         let norm = |tensor| norm(files, TensorRole::Layer(index, tensor), device);
         Ok(Layer {
@@ -44,9 +47,33 @@ impl Layer {
         })
     }
 
+    /// The scale of a norm, `[H]`; of a tensor that is none, nothing.
+    pub(crate) fn scale(&self, tensor: LayerTensor) -> Option<Tensor<1>> {
+        match tensor {
+            LayerTensor::AttentionNorm => Some(self.attention_norm.gamma.val()),
+            LayerTensor::MlpNorm => Some(self.mlp_norm.gamma.val()),
+            _ => None,
+        }
+    }
+
+    /// A projection, `[in, out]`; of a tensor that is none, nothing.
+    pub(crate) fn projection(&self, tensor: LayerTensor) -> Option<Tensor<2>> {
+        let linear = match tensor {
+            LayerTensor::Q => &self.q,
+            LayerTensor::K => &self.k,
+            LayerTensor::V => &self.v,
+            LayerTensor::O => &self.o,
+            LayerTensor::Gate => &self.gate,
+            LayerTensor::Up => &self.up,
+            LayerTensor::Down => &self.down,
+            _ => return None,
+        };
+        Some(linear.weight.val())
+    }
+
     /// The residual stream after this layer, from the one before it: `[T, H]` both. `hidden [T, slots]` is true where a
     /// token must not look.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         config: &ModelConfig,
@@ -96,8 +123,51 @@ impl Layer {
     }
 }
 
+/// The last norm and the output head.
+pub(crate) struct Head {
+    norm: RmsNorm,          // [H]
+    output: Option<Linear>, // [H, vocab]; None = the embedding
+    embedding: Tensor<2>,   // [vocab, H]
+}
+
+impl Head {
+    /// Uploads them; the embedding lies on the device already.
+    ///
+    /// # Errors
+    /// Those of [`linear`].
+    pub(crate) fn load(files: &ModelFiles, embedding: &Embedding, device: &Device) -> Result<Head> {
+        let output = match files.config.tie_word_embeddings {
+            true => None,
+            false => Some(linear(files, TensorRole::Output, device)?),
+        };
+        let norm = norm(files, TensorRole::OutputNorm, device)?;
+        Ok(Head { norm, output, embedding: embedding.weight.val() })
+    }
+
+    /// Logits `[rows, vocab]` of states `x [rows, H]`.
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let normed = self.norm.forward(x);
+        match &self.output {
+            Some(output) => output.forward(normed),
+            None => product(normed, self.embedding.clone().transpose(), None),
+        }
+    }
+}
+
+/// The first residual stream of a text, `[T, H]`.
+pub(crate) fn embed(embedding: &Embedding, ids: &[u32]) -> Tensor<2> {
+    let ids_of_burn: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    let data = TensorData::new(ids_of_burn, [1, ids.len()]);
+    embedding.forward(Tensor::<2, Int>::from_data(data, &embedding.weight.device())).squeeze_dim::<2>(0)
+}
+
+/// What `tokens` tokens behind `start` others must not look at, `[T, slots]`; a single one sees everything.
+pub(crate) fn hidden((start, tokens): (usize, usize), device: &Device) -> Option<Tensor<2, Bool>> {
+    (tokens > 1).then(|| Tensor::<2, Bool>::tril_mask([tokens, start + tokens], start as i64, device))
+}
+
 /// Rotary position embedding for the positions of one pass.
-pub(super) struct Turns {
+pub(crate) struct Turns {
     cos: Tensor<4>, // like a head of T tokens whose elements are cut into pairs, with 1 in place of the two
     sin: Tensor<4>,
     layout: RopeLayout,
@@ -105,7 +175,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// For `tokens` positions from `start` on; `frequencies` in radians per position.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &ModelConfig,
         frequencies: &[f32],
         (start, tokens): (usize, usize),
@@ -145,7 +215,7 @@ impl Turns {
 ///
 /// # Errors
 /// Those of [`values`].
-pub(super) fn linear(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<Linear> {
+pub(crate) fn linear(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<Linear> {
     let (values, [rows, cols]) = values(files, role)?;
     let transposed: Vec<f32> = (0..cols).flat_map(|col| values[col..].iter().step_by(cols).copied()).collect();
     let weight = Tensor::from_data(TensorData::new(transposed, [cols, rows]), device);
@@ -156,7 +226,7 @@ pub(super) fn linear(files: &ModelFiles, role: TensorRole, device: &Device) -> R
 ///
 /// # Errors
 /// Those of [`values`].
-pub(super) fn norm(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<RmsNorm> {
+pub(crate) fn norm(files: &ModelFiles, role: TensorRole, device: &Device) -> Result<RmsNorm> {
     let (values, [_, cols]) = values(files, role)?;
     let gamma = Param::from_tensor(Tensor::from_data(TensorData::new(values, [cols]), device));
     Ok(RmsNorm { gamma, epsilon: f64::from(files.config.rms_norm_eps) })
@@ -166,7 +236,7 @@ pub(super) fn norm(files: &ModelFiles, role: TensorRole, device: &Device) -> Res
 ///
 /// # Errors
 /// Those of [`values`].
-pub(super) fn embedding(files: &ModelFiles, device: &Device) -> Result<Embedding> {
+pub(crate) fn embedding(files: &ModelFiles, device: &Device) -> Result<Embedding> {
     let (values, shape) = values(files, TensorRole::TokenEmbedding)?;
     Ok(Embedding { weight: Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device)) })
 }

@@ -15,7 +15,7 @@ static OPEN: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
 /// # Errors
 /// [`Error::Unsupported`] for an adapter that burn has no name for, [`Error::NoAdapter`] when burn does not find it,
 /// [`Error::Device`] when the driver refuses.
-pub(super) fn open(adapter: &AdapterInfo) -> Result<Device> {
+pub(crate) fn open(adapter: &AdapterInfo) -> Result<Device> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, device)) = open.iter().find(|(index, _)| *index == adapter.index) {
         return Ok(device.clone());

@@ -1,0 +1,145 @@
+//! Units chosen by gradients: written, run, refused, interrupted.
+
+use super::*;
+use secateur::prune::UnitSets;
+
+/// A choice on the tiny model that is over at once.
+const SHORT: [&str; 14] = [
+    "tune",
+    "llm-pruner",
+    "--data",
+    "data.txt",
+    "--samples",
+    "4",
+    "--seq-len",
+    "16",
+    "--ratio",
+    "0.5",
+    "--dense-layers",
+    "0",
+    "--tile",
+    "16",
+];
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.file("data.txt", prose());
+    bench
+}
+
+fn nll(bench: &Bench, more: &[&str]) -> f64 {
+    let score = ["eval", "perplexity", "--data", "data.txt", "--seq-len", "16", "--batches", "2", "--json"];
+    bench.tiny(&[&score[..], more].concat()).json()["nll"].as_f64().expect("a likelihood")
+}
+
+#[test]
+fn a_choice_is_written_and_runs() {
+    let bench = bench();
+    let files = secateur::model::ModelFiles::open(&bench.path("tiny.gguf")).unwrap();
+    let dense = nll(&bench, &[]);
+    for more in
+        [&["--backend", "cpu"][..], &["--taylor", "param_mix", "--whole-groups", "--reduction", "max", "--seed", "3"]]
+    {
+        let made = bench.tiny(&[&SHORT[..], &["--out", "m.safetensors"], more].concat()).ok();
+        let kept = "m.safetensors: llm-pruner at ratio 0.5 keeps 4 of 8 heads and 96 of 192 channels\n";
+        assert_eq!(made.stdout, kept);
+        for part in ["note: this needs about", "4 samples of 16 tokens", "note: loss "] {
+            assert!(made.stderr.contains(part), "`{}` lacks `{part}`", made.stderr);
+        }
+        assert_ne!(nll(&bench, &["--masks-in", "m.safetensors"]), dense);
+        let path = bench.path("m.safetensors");
+        let units = UnitSets::open(&path, &files.config, &files.sha256().unwrap()).unwrap();
+        let settings = units.origin.settings.expect("what it was told");
+        assert_eq!((units.origin.made_by.as_str(), &settings["samples"]), ("llm-pruner", &4.into()));
+        assert_eq!(settings["taylor"], if more.contains(&"param_mix") { "param_mix" } else { "param_first" });
+        assert_eq!(units.origin.prune.map(|prune| prune.ratio), Some(0.5));
+    }
+    bench
+        .tiny(&[&SHORT[..], &["--out", "m.safetensors", "--importance", "all.json", "--backend", "cpu"]].concat())
+        .ok();
+    let all = &bench.json("all.json")["layers"];
+    let counts = |layer: usize| [0, 1].map(|half: usize| all[layer][half].as_array().map(Vec::len));
+    assert_eq!([counts(0), counts(1)], [[Some(4), Some(96)]; 2]);
+    // Software adapters have a backend that is faster.
+    let default = bench.tiny(&[&SHORT[..], &["--out", "m.safetensors"]].concat()).ok();
+    assert!(default.stderr.contains("(cpu)") || default.stderr.contains("(wgpu)"), "{}", default.stderr);
+}
+
+#[test]
+fn what_cannot_be_chosen_is_refused() {
+    let bench = bench();
+    let refused = |more: &[&str], words: &[&str]| {
+        // Of an option that is given twice, the second is what is tested.
+        let mut line: Vec<&str> = SHORT.to_vec();
+        line.extend(["--out", "m.safetensors", "--backend", "cpu", "--model", "tiny.gguf"]);
+        for pair in more.chunks(2) {
+            match line.iter().position(|word| *word == pair[0]) {
+                Some(at) => line[at + 1] = pair[1],
+                None => line.extend(pair),
+            }
+        }
+        bench.run(&line).refused(words);
+        assert!(!bench.path("m.safetensors").exists(), "{line:?}");
+    };
+    refused(&["--ratio", "1.5"], &["--ratio is 1.5", "[0, 1)"]);
+    refused(&["--ratio", "NaN"], &["--ratio is NaN"]);
+    refused(&["--ratio", "0"], &["--ratio 0 prunes nothing", "tiles of 16"]);
+    refused(&["--dense-layers", "2"], &["prunes nothing", "2 layers, of which 2 stay dense"]);
+    refused(&["--tile", "0"], &["--tile is 0"]);
+    refused(&["--data", "nowhere.txt"], &["nowhere.txt"]);
+    refused(&["--data", "c5"], &["c5"]);
+    refused(&["--seq-len", "1"], &["--seq-len is 1"]);
+    refused(&["--seq-len", "500000"], &["data.txt", "one chunk needs 500000"]);
+    refused(&["--seq-len", "600"], &["samples of 600 tokens", "512 at most"]);
+    refused(&["--samples", "0"], &["--samples"]);
+    refused(&["--taylor", "third"], &["param_second"]);
+    refused(&["--out", "nowhere/m.safetensors"], &["nowhere/m.safetensors"]);
+    refused(&["--model", "none.gguf"], &["none.gguf"]);
+    refused(&["--backend", "wgpu", "--device", "no such"], &["no such"]);
+    let opt = bench.file("opt.gguf", TinySpec::of("opt", TinySpec::default()).gguf().to_bytes());
+    refused(&["--model", text(&opt)], &["`OPT`", "LLaMA's blocks"]);
+    let damaged = bench.bent("damaged.gguf", |model| {
+        for name in ["blk.0.ffn_up.weight", "blk.0.ffn_gate.weight", "blk.0.ffn_down.weight"] {
+            for value in model.tensor(name).data.as_chunks_mut::<4>().0 {
+                *value = 1e20f32.to_le_bytes();
+            }
+        }
+    });
+    refused(&["--model", text(&damaged)], &["damaged.gguf", "loss of sample 0 is NaN"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let bench = bench();
+    let beside = bench.path("m.safetensors.writing");
+    std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+    bench.tiny(&[&SHORT[..], &["--backend", "cpu", "--out", "m.safetensors"]].concat()).refused(&["m.safetensors"]);
+    assert!(!bench.path("m.safetensors").exists() && !beside.is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let bench = Bench::new();
+    bench.file("long.txt", (0..20).map(|_| prose()).collect::<String>());
+    let line = ["--data", "long.txt", "--samples", "1500", "--seq-len", "16", "--ratio", "0.5", "--dense-layers", "0"];
+    let more = ["--tile", "16", "--backend", "cpu", "--out", "m.safetensors", "--model", "tiny.gguf"];
+    let line = [&["tune", "llm-pruner"][..], &line, &more].concat();
+    // It is not known when the work begins: before, the program ends at once.
+    for round in 1..20 {
+        let child =
+            bench.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        std::thread::sleep(std::time::Duration::from_millis(150 * round));
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+        let ended = Ended::from(child.wait_with_output().expect("the program ends"));
+        assert_ne!(ended.code, Some(0), "it ended before it could be interrupted");
+        let left: Vec<_> = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("m.safetensors")), "{left:?}");
+        if ended.stderr.contains("cancelled") {
+            assert_eq!(ended.code, Some(2));
+            return;
+        }
+    }
+    panic!("no interruption met the work");
+}
