@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Which units a forward pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -169,6 +170,9 @@ pub struct PruneConfig {
     pub reprobe_tokens: usize,
     /// The first layers that are never pruned.
     pub dense_layers: usize,
+    /// The last layers that are never pruned.
+    #[serde(default)]
+    pub dense_last_layers: usize,
     /// Kept channels are a multiple of this.
     pub tile: usize,
     /// Factor of the old history in its running mean; 1 minus it weighs the batch.
@@ -214,6 +218,7 @@ impl Default for PruneConfig {
             reprobe_every: 32,
             reprobe_tokens: default_reprobe_tokens(),
             dense_layers: 3,
+            dense_last_layers: 0,
             tile: 64,
             ema: 0.99,
             history: HistoryKind::default(),
@@ -273,6 +278,12 @@ impl PruneConfig {
             return Err(Error::Setting(format!("--fusion is {weight}; it must be `scaled` or lie in [0, 1]")));
         }
         Ok(())
+    }
+
+    /// The layers that may drop units, of so many.
+    pub fn pruned_layers(&self, layers: usize) -> Range<usize> {
+        let end = layers.saturating_sub(self.dense_last_layers);
+        self.dense_layers.min(end)..end
     }
 
     /// Shares of the probes of MLP channels.

@@ -13,6 +13,36 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 /// Keys and values of one layer so far, `[K, tokens, head_dim]` each.
 pub(crate) type KeyValues = [Tensor<3>; 2];
 
+/// What LoRA adds to a projection of `x`: `scale * (x a) b` (Hu et al.: arXiv 2106.09685, equation 3, whose `A` and `B` are the
+/// transposes).
+#[derive(Clone)]
+pub(crate) struct LowRank {
+    pub(crate) a: Tensor<2>, // [in, r]
+    pub(crate) b: Tensor<2>, // [r, out]
+    pub(crate) scale: f32,
+}
+
+/// What a layer computes beside its own weights.
+///
+/// burn's own LoRA makes the whole sum of weight and product, and so the gradient of a whole weight; these two products need
+/// neither.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// By projection.
+    pub(crate) low_rank: Vec<(LayerTensor, LowRank)>,
+    /// 1 for kept and 0 for dropped channels of what o, `[1, A*d]`, and down, `[1, C]`, read; `None` = all are kept.
+    pub(crate) kept: [Option<Tensor<2>>; 2],
+    /// What is added behind o and down for what is dropped, `[1, H]`.
+    pub(crate) biases: [Option<Tensor<2>>; 2],
+}
+
+/// What all layers share in a pass.
+pub(crate) struct Scene<'s> {
+    pub(crate) config: &'s ModelConfig,
+    pub(crate) turns: &'s Turns,
+    pub(crate) hidden: Option<Tensor<2, Bool>>, // [T, slots]; true where a token must not look
+}
+
 /// The weights of one layer. `H` hidden, `A` heads, `K` kv heads, `d` head size, `C` channels.
 pub(crate) struct Layer {
     attention_norm: RmsNorm, // [H]
@@ -58,7 +88,11 @@ impl Layer {
 
     /// A projection, `[in, out]`; of a tensor that is none, nothing.
     pub(crate) fn projection(&self, tensor: LayerTensor) -> Option<Tensor<2>> {
-        let linear = match tensor {
+        self.linear(tensor).map(|linear| linear.weight.val())
+    }
+
+    fn linear(&self, tensor: LayerTensor) -> Option<&Linear> {
+        Some(match tensor {
             LayerTensor::Q => &self.q,
             LayerTensor::K => &self.k,
             LayerTensor::V => &self.v,
@@ -67,60 +101,70 @@ impl Layer {
             LayerTensor::Up => &self.up,
             LayerTensor::Down => &self.down,
             _ => return None,
-        };
-        Some(linear.weight.val())
+        })
     }
 
-    /// The residual stream after this layer, from the one before it: `[T, H]` both. `hidden [T, slots]` is true where a
-    /// token must not look.
+    /// The residual stream after this layer, from the one before it: `[T, H]` both.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
-        config: &ModelConfig,
-        turns: &Turns,
-        hidden: Option<Tensor<2, Bool>>,
+        scene: &Scene<'_>,
         cache: &mut Option<KeyValues>,
+        extras: &Extras,
     ) -> Tensor<2> {
-        let mixed = self.attention(self.attention_norm.forward(x.clone()), config, turns, hidden, cache);
-        let x = x + self.o.forward(mixed);
-        let normed = self.mlp_norm.forward(x.clone());
-        let active = silu(self.gate.forward(normed.clone())) * self.up.forward(normed);
-        x + self.down.forward(active)
-    }
-
-    /// What the heads mix out of `normed [T, H]` and the cache: `[T, A*d]`.
-    fn attention(
-        &self,
-        normed: Tensor<2>,
-        config: &ModelConfig,
-        turns: &Turns,
-        hidden: Option<Tensor<2, Bool>>,
-        cache: &mut Option<KeyValues>,
-    ) -> Tensor<2> {
-        let [tokens, _] = normed.dims();
-        let (kv_heads, group, d) = (config.num_key_value_heads, config.group_size(), config.head_dim);
-        let by_head = |x: Tensor<2>, heads| x.reshape([tokens, heads, d]).swap_dims(0, 1);
-        let q = turns.apply(by_head(self.q.forward(normed.clone()), kv_heads * group));
-        let k = turns.apply(by_head(self.k.forward(normed.clone()), kv_heads));
-        let v = by_head(self.v.forward(normed), kv_heads);
-        let [k, v] = match cache.take() {
-            Some([past_k, past_v]) => [Tensor::cat(vec![past_k, k], 1), Tensor::cat(vec![past_v, v], 1)],
-            None => [k, v],
+        let with = |tensor, linear: &Linear, x: Tensor<2>| {
+            let own = linear.forward(x.clone());
+            match extras.low_rank.iter().find(|(of, _)| *of == tensor) {
+                Some((_, LowRank { a, b, scale })) => own + x.matmul(a.clone()).matmul(b.clone()) * *scale,
+                None => own,
+            }
         };
-        *cache = Some([k.clone(), v.clone()]);
-        let [_, slots, _] = k.dims();
-        // The query heads of a group are rows of one product, so that keys and values need not be repeated for each.
-        let q = q.reshape([kv_heads, group * tokens, d]) / (d as f32).sqrt();
-        let mut scores = q.matmul(k.swap_dims(1, 2));
-        if let Some(hidden) = hidden {
-            let shape = [kv_heads, group, tokens, slots];
-            let hidden = hidden.reshape([1, 1, tokens, slots]).expand(shape);
-            let open = scores.reshape(shape).mask_fill(hidden, f32::NEG_INFINITY);
-            scores = open.reshape([kv_heads, group * tokens, slots]);
-        }
-        let mixed = softmax(scores, 2).matmul(v);
-        mixed.reshape([kv_heads * group, tokens, d]).swap_dims(0, 1).reshape([tokens, kv_heads * group * d])
+        let kept = |half: usize, x: Tensor<2>| match &extras.kept[half] {
+            Some(kept) => x * kept.clone(),
+            None => x,
+        };
+        let biased = |half: usize, x: Tensor<2>| match &extras.biases[half] {
+            Some(bias) => x + bias.clone(),
+            None => x,
+        };
+        let normed = self.attention_norm.forward(x.clone());
+        let q = with(LayerTensor::Q, &self.q, normed.clone());
+        let k = with(LayerTensor::K, &self.k, normed.clone());
+        let v = with(LayerTensor::V, &self.v, normed);
+        let mixed = kept(0, attention([q, k, v], scene, cache));
+        let x = biased(0, x + with(LayerTensor::O, &self.o, mixed));
+        let normed = self.mlp_norm.forward(x.clone());
+        let gate = silu(with(LayerTensor::Gate, &self.gate, normed.clone()));
+        let active = kept(1, gate * with(LayerTensor::Up, &self.up, normed));
+        biased(1, x + with(LayerTensor::Down, &self.down, active))
     }
+}
+
+/// What the heads mix out of `q [T, A*d]`, `k` and `v` `[T, K*d]`, and the cache: `[T, A*d]`.
+fn attention([q, k, v]: [Tensor<2>; 3], scene: &Scene<'_>, cache: &mut Option<KeyValues>) -> Tensor<2> {
+    let ([tokens, _], config) = (q.dims(), scene.config);
+    let (kv_heads, group, d) = (config.num_key_value_heads, config.group_size(), config.head_dim);
+    let by_head = |x: Tensor<2>, heads| x.reshape([tokens, heads, d]).swap_dims(0, 1);
+    let q = scene.turns.apply(by_head(q, kv_heads * group));
+    let k = scene.turns.apply(by_head(k, kv_heads));
+    let v = by_head(v, kv_heads);
+    let [k, v] = match cache.take() {
+        Some([past_k, past_v]) => [Tensor::cat(vec![past_k, k], 1), Tensor::cat(vec![past_v, v], 1)],
+        None => [k, v],
+    };
+    *cache = Some([k.clone(), v.clone()]);
+    let [_, slots, _] = k.dims();
+    // The query heads of a group are rows of one product, so that keys and values need not be repeated for each.
+    let q = q.reshape([kv_heads, group * tokens, d]) / (d as f32).sqrt();
+    let mut scores = q.matmul(k.swap_dims(1, 2));
+    if let Some(hidden) = &scene.hidden {
+        let shape = [kv_heads, group, tokens, slots];
+        let hidden = hidden.clone().reshape([1, 1, tokens, slots]).expand(shape);
+        let open = scores.reshape(shape).mask_fill(hidden, f32::NEG_INFINITY);
+        scores = open.reshape([kv_heads, group * tokens, slots]);
+    }
+    let mixed = softmax(scores, 2).matmul(v);
+    mixed.reshape([kv_heads * group, tokens, d]).swap_dims(0, 1).reshape([tokens, kv_heads * group * d])
 }
 
 /// The last norm and the output head.

@@ -9,7 +9,7 @@ mod failure;
 mod layers;
 
 pub(crate) use failure::{failure, guarded};
-pub(crate) use layers::{Head, KeyValues, Layer, Turns, embed, embedding, hidden};
+pub(crate) use layers::{Extras, Head, KeyValues, Layer, LowRank, Scene, Turns, embed, embedding, hidden};
 
 use crate::config::{Blocks, ModelConfig};
 use crate::error::{Error, Result};

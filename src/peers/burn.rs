@@ -14,7 +14,8 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::llama::{
-    Head, KeyValues, Layer, Turns, check_bindings, check_blocks, device, embed, embedding, failure, guarded, hidden,
+    Extras, Head, KeyValues, Layer, Scene, Turns, check_bindings, check_blocks, device, embed, embedding, failure,
+    guarded, hidden,
 };
 use crate::model::ModelFiles;
 use burn::nn::Embedding;
@@ -104,9 +105,10 @@ impl BurnLlama {
         let tokens = ids.len();
         let turns = Turns::new(&self.config, &self.frequencies, (self.length, tokens), &self.device);
         let hidden = hidden((self.length, tokens), &self.device);
+        let scene = Scene { config: &self.config, turns: &turns, hidden };
         let mut x = embed(&self.embedding, ids);
         for (layer, cache) in self.layers.iter().zip(&mut self.caches) {
-            x = layer.forward(x, &self.config, &turns, hidden.clone(), cache);
+            x = layer.forward(x, &scene, cache, &Extras::default());
         }
         self.head.forward(x.narrow(0, tokens - 1, 1))
     }

@@ -43,4 +43,5 @@ pub use probing::{ProbeTrace, Probing};
 pub use reading::{Chosen, ChosenLayers, Reading};
 pub use running::{Running, Watching, Window};
 pub use selector::{Block, Dense, Selector};
+pub(crate) use tensors::{Tensors, TensorsWriter};
 pub use units::{LayerUnits, Origin, UnitSets, Units};

@@ -27,13 +27,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Counts for a wished mean ratio: the first layers stay dense, every other prunes `int(r' * units)`, channels fewer
+    /// Counts for a wished mean ratio: the first and last layers stay dense as wished, every other prunes `int(r' * units)`, channels fewer
     /// until the kept count is a multiple of the tile. At least one unit (one tile) of each kind stays.
     pub fn new(model: &ModelConfig, prune: &PruneConfig) -> Plan {
         let layers = model.num_hidden_layers;
         let full = LayerPlan { heads: model.num_attention_heads, channels: model.intermediate_size };
-        let pruned_layers = layers.saturating_sub(prune.dense_layers);
-        let of_a_layer = |ratio: f64| match pruned_layers {
+        let pruned_layers = prune.pruned_layers(layers);
+        let of_a_layer = |ratio: f64| match pruned_layers.len() {
             0 => 0.0,
             pruned => two_digits(layers as f64 / pruned as f64 * ratio).min(1.0),
         };
@@ -48,7 +48,7 @@ impl Plan {
             heads: if prune.blocks.attention { heads } else { full.heads },
             channels: if prune.blocks.mlp { channels } else { full.channels },
         };
-        let layers = (0..layers).map(|layer| if layer < prune.dense_layers { full } else { pruned }).collect();
+        let layers = (0..layers).map(|layer| if pruned_layers.contains(&layer) { pruned } else { full }).collect();
         Plan { layers, layer_ratio, group, full }
     }
 

@@ -126,12 +126,12 @@ fn best(scores: &[f64], count: usize) -> Option<Units> {
 }
 
 /// Whether a layer's half may drop units at all.
-fn prunable(prune: &PruneConfig, layer: usize, half: Half) -> bool {
+fn prunable(prune: &PruneConfig, (layer, layers): (usize, usize), half: Half) -> bool {
     let wanted = match half {
         Half::Attention => prune.blocks.attention,
         Half::Mlp => prune.blocks.mlp,
     };
-    wanted && prune.ratio > 0.0 && layer >= prune.dense_layers
+    wanted && prune.ratio > 0.0 && prune.pruned_layers(layers).contains(&layer)
 }
 
 /// Scores of every channel from calibrated statistics.
@@ -146,7 +146,7 @@ fn channel_scores(
     let mut scores = Scores::new();
     for (layer, weights) in model.layers.iter().enumerate() {
         let of = |half: Half| -> Result<Vec<f64>> {
-            if !prunable(prune, layer, half) {
+            if !prunable(prune, (layer, model.layers.len()), half) {
                 return Ok(Vec::new());
             }
             let statistic = match (prune.method, score) {

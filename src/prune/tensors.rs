@@ -1,4 +1,4 @@
-//! Tensors and a recipe in one safetensors file: what calibrations and sets of units are kept in.
+//! Tensors and a recipe in one safetensors file: what calibrations, sets of units and training runs are kept in.
 //!
 //! Invariants: a file appears under its name at once and whole; whatever is read has been checked for its size.
 
@@ -19,7 +19,7 @@ const RECIPE: &str = "secateur";
 
 /// Tensors in a file, or in memory where there is no file yet.
 #[derive(Debug)]
-pub(super) struct Tensors {
+pub(crate) struct Tensors {
     file: MappedFile,
 }
 
@@ -122,7 +122,7 @@ impl Tensors {
 
 /// Collects tensors.
 #[derive(Default)]
-pub(super) struct TensorsWriter {
+pub(crate) struct TensorsWriter {
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
 }
 

@@ -7,15 +7,14 @@
 
 use super::gradients::{LayerGradients, Wanted};
 use super::processor::Processor;
+use super::score::score;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::llama::{Head, Layer, Turns, check_bindings, check_blocks, embed, embedding, failure, guarded, hidden};
+use crate::llama::{
+    Extras, Head, Layer, Scene, Turns, check_bindings, check_blocks, embed, embedding, failure, guarded, hidden,
+};
 use crate::model::ModelFiles;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-
-/// Rows that the output head runs at once: logits and their gradients are the largest things there are.
-pub(super) const HEAD_ROWS: usize = 128;
+use burn::tensor::{Bool, Device, Tensor};
 
 /// How far a run is, in pieces of work of one sample and one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,6 +95,7 @@ impl<'f> Passes<'f> {
             let positions = (0, samples[0].len());
             let turns = Turns::new(config, &config.rope_frequencies(), positions, &device);
             let hidden = hidden(positions, &device);
+            let scene = Scene { config, turns: &turns, hidden: hidden.clone() };
             let embedding = embedding(files, &device)?;
             let mut streams: Vec<Tensor<2>> = samples.iter().map(|sample| embed(&embedding, sample)).collect();
             let head = Head::load(files, &embedding, &device)?;
@@ -106,7 +106,7 @@ impl<'f> Passes<'f> {
                 }
                 let layer = Layer::load(files, index, &device)?;
                 for x in &mut streams {
-                    *x = layer.forward(x.clone(), config, &turns, hidden.clone(), &mut None);
+                    *x = layer.forward(x.clone(), &scene, &mut None, &Extras::default());
                     device.sync().map_err(failure)?;
                     step.done += 1;
                     heard(step)?;
@@ -146,7 +146,8 @@ impl<'f> Passes<'f> {
         guarded("run the model backwards", || {
             let (mut losses, mut upstream) = (Vec::new(), Vec::new());
             for (number, state) in self.states.pop().unwrap_or_default().into_iter().enumerate() {
-                let (loss, gradient) = self.score(state, &self.samples[number])?;
+                let ids = &self.samples[number];
+                let (loss, gradient) = score(&self.head, state, (ids, 1), (ids.len() - 1) as f32)?;
                 if !loss.is_finite() {
                     let what = format!(
                         "the loss of sample {number} is {loss}: the model's values leave the range of 32-bit floats, or are damaged"
@@ -165,7 +166,8 @@ impl<'f> Passes<'f> {
                 for (x, upstream) in streams.into_iter().zip(&mut upstream) {
                     let x = Tensor::from_inner(x).require_grad();
                     let (config, hidden) = (&self.files.config, self.hidden.clone());
-                    let out = layer.layer().forward(x.clone(), config, &self.turns, hidden, &mut None);
+                    let scene = Scene { config, turns: &self.turns, hidden };
+                    let out = layer.layer().forward(x.clone(), &scene, &mut None, &Extras::default());
                     // The gradient of this sum is that of the loss: what comes from above is a constant here.
                     let gradients = (out * Tensor::from_inner(upstream.clone())).sum().backward();
                     layer.add(&gradients, losses.len())?;
@@ -183,28 +185,9 @@ impl<'f> Passes<'f> {
         self.step.done += 1;
         heard(self.step)
     }
-
-    /// The mean loss of a sample's tokens but the first, and its gradient with respect to the last residual stream, `[T, H]`.
-    fn score(&self, state: Tensor<2>, ids: &[u32]) -> Result<(f64, Tensor<2>)> {
-        let [tokens, hidden_size] = state.dims();
-        let scored = tokens - 1;
-        let (mut loss, mut gradients) = (0.0, Vec::new());
-        for start in (0..scored).step_by(HEAD_ROWS) {
-            let rows = HEAD_ROWS.min(scored - start);
-            let x = Tensor::from_inner(state.clone().narrow(0, start, rows)).require_grad();
-            let next: Vec<i32> = ids[start + 1..][..rows].iter().map(|&id| id as i32).collect();
-            let next = Tensor::<2, Int>::from_data(TensorData::new(next, [rows, 1]), &self.device);
-            let likelihoods = log_softmax(self.head.forward(x.clone()), 1).gather(1, next);
-            let part = likelihoods.sum() / -(scored as f32);
-            loss += f64::from(part.clone().inner().try_into_scalar::<f32>().map_err(failure)?);
-            gradients.push(x.grad(&part.backward()).ok_or_else(no_gradient)?);
-        }
-        // Nothing is asked of the last token.
-        gradients.push(Tensor::zeros([1, hidden_size], &self.device));
-        Ok((loss, Tensor::cat(gradients, 0)))
-    }
 }
 
-fn no_gradient() -> Error {
+/// No gradient came back where one has to be.
+pub(super) fn no_gradient() -> Error {
     Error::Internal("burn gave no gradient of a residual stream".into())
 }

@@ -13,9 +13,10 @@ use crate::config::{ModelConfig, RopeLayout};
 use crate::error::{Error, Result};
 use crate::model::{LayerTensor, ModelFiles};
 use serde::Serialize;
+use std::ops::Range;
 
 /// How units are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How a weight is.
     pub taylor: Taylor,
@@ -23,8 +24,8 @@ pub struct Options {
     pub reduction: Reduction,
     /// Query heads that share a key/value head go together, with its keys and values.
     pub whole_groups: bool,
-    /// The first layers, which are not judged.
-    pub dense_layers: usize,
+    /// The layers that are judged.
+    pub layers: Range<usize>,
 }
 
 /// How important every unit is.
@@ -48,8 +49,11 @@ pub fn importance(
     heard: Heard<'_>,
 ) -> Result<Importance> {
     let mut layers = vec![[Vec::new(), Vec::new()]; files.config.num_hidden_layers];
-    let passes = Passes::forward(files, processor, samples, options.dense_layers, heard)?;
+    let passes = Passes::forward(files, processor, samples, options.layers.start, heard)?;
     let losses = passes.backward(options.taylor.into(), heard, &mut |index, gradients| {
+        if !options.layers.contains(&index) {
+            return Ok(());
+        }
         let units = [heads(&files.config, gradients, options)?, channels(gradients, options)?];
         if units.iter().flatten().any(|unit| !unit.is_finite()) {
             let what = format!("the gradients of layer {index} leave the range of 32-bit floats");
@@ -87,7 +91,7 @@ fn channels(gradients: &LayerGradients, options: &Options) -> Result<Vec<f64>> {
 }
 
 /// Elements of q or k as Hugging Face orders them, so that they meet the same elements of v and o in both kinds of files.
-fn in_order(config: &ModelConfig, elements: Vec<f64>) -> Vec<f64> {
+pub(super) fn in_order(config: &ModelConfig, elements: Vec<f64>) -> Vec<f64> {
     if config.rope_layout == RopeLayout::Halves {
         return elements;
     }

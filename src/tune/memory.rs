@@ -1,7 +1,7 @@
 //! What a backward pass needs of memory, known before it starts.
 
-use super::backward::HEAD_ROWS;
 use super::processor::Processor;
+use super::score::HEAD_ROWS;
 use super::taylor::Taylor;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};

@@ -5,18 +5,29 @@
 //! which is `prune`'s; memory is known before anything runs ([`needed_bytes`]).
 
 mod backward;
+mod checkpoint;
+mod factors;
 mod gradients;
 mod importance;
 mod memory;
+mod network;
+mod options;
 mod processor;
+mod score;
+mod sensitivity;
 mod taylor;
+mod training;
 
 pub use backward::{Passes, Step, check_samples};
 pub use gradients::{LayerGradients, Wanted};
 pub use importance::{Importance, Options, importance};
 pub use memory::{check_memory, needed_bytes};
+pub use network::Sample;
+pub use options::{TARGETS, TrainOptions};
 pub use processor::{Backend, Processor};
+pub use sensitivity::Gradual;
 pub use taylor::{Reduction, Taylor};
+pub use training::{Trained, Training, Units, check_training_samples};
 
 use crate::config::ModelConfig;
 use crate::error::Result;

@@ -79,9 +79,12 @@ pub struct LlmPrunerArgs {
     /// Kept channels are a multiple of this [default: 64]
     #[arg(long, value_name = "CHANNELS")]
     tile: Option<usize>,
-    /// The first layers that are never pruned [default: 3]
-    #[arg(long, value_name = "LAYERS")]
-    dense_layers: Option<usize>,
+    /// The first layers that are never pruned
+    #[arg(long, value_name = "LAYERS", default_value_t = 4)]
+    dense_layers: usize,
+    /// The last layers that are never pruned
+    #[arg(long, value_name = "LAYERS", default_value_t = 1)]
+    dense_last_layers: usize,
     /// Where to
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -107,13 +110,14 @@ impl LlmPrunerArgs {
                 mlp: blocks.contains(&BlockName::Mlp),
             }),
             tile: self.tile.unwrap_or(base.tile),
-            dense_layers: self.dense_layers.unwrap_or(base.dense_layers),
+            dense_layers: self.dense_layers,
+            dense_last_layers: self.dense_last_layers,
             ..base
         }
     }
 
     /// How units are judged.
-    fn options(&self, prune: &PruneConfig) -> Options {
+    fn options(&self, prune: &PruneConfig, layers: usize) -> Options {
         Options {
             taylor: match self.taylor {
                 TaylorName::Vectorize => Taylor::Vectorize,
@@ -127,7 +131,7 @@ impl LlmPrunerArgs {
                 ReductionName::Prod => Reduction::Prod,
             },
             whole_groups: self.whole_groups,
-            dense_layers: prune.dense_layers,
+            layers: prune.pruned_layers(layers),
         }
     }
 }
@@ -138,10 +142,10 @@ fn check(prune: &PruneConfig, config: &ModelConfig) -> Result<(), Error> {
         return Ok(());
     }
     let what = format!(
-        "--ratio {} prunes nothing of this model: {} layers, of which {} stay dense, {} heads, {} channels in tiles of {}",
+        "--ratio {} prunes nothing of this model: {} layers, of which {} may be pruned, {} heads, {} channels in tiles of {}",
         prune.ratio,
         config.num_hidden_layers,
-        prune.dense_layers.min(config.num_hidden_layers),
+        prune.pruned_layers(config.num_hidden_layers).len(),
         config.num_attention_heads,
         config.intermediate_size,
         prune.tile
@@ -152,10 +156,10 @@ fn check(prune: &PruneConfig, config: &ModelConfig) -> Result<(), Error> {
 /// Judges, chooses and writes.
 pub fn run(args: &LlmPrunerArgs) -> Result<()> {
     let prune = args.prune();
-    let options = args.options(&prune);
     prune.validate()?;
     let opened = Opened::open(&args.model)?;
     let config = &opened.files.config;
+    let options = args.options(&prune, config.num_hidden_layers);
     tune::check_model(config)?;
     check(&prune, config)?;
     for path in [Some(&args.out), args.importance.as_ref()].into_iter().flatten() {
