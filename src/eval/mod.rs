@@ -1,7 +1,7 @@
 //! Evaluation on data: what a method costs in quality, as numbers that can be repeated.
 //!
 //! Owns the reading of data sets ([`rows`]) and the cutting of texts ([`data`]), the measuring of calibrations
-//! ([`calibrate`]), the scoring of texts ([`perplexity`]), of their continuations ([`continuation`]) and of questions
+//! ([`calibrate`]), instructions to learn from ([`instructions`]), the scoring of texts ([`perplexity`]), of their continuations ([`continuation`]) and of questions
 //! with given answers ([`tasks`]), the record of what was run ([`report`]), and the comparison of methods on both ([`table`]). Invariant: a result carries everything
 //! that it depends on (hashes of model and data, settings, device), so that two results can be compared or a difference
 //! explained.
@@ -9,6 +9,7 @@
 pub mod calibrate;
 pub mod continuation;
 pub mod data;
+pub mod instructions;
 pub mod perplexity;
 pub mod report;
 pub mod rows;

@@ -91,15 +91,15 @@ fn channels(gradients: &LayerGradients, options: &Options) -> Result<Vec<f64>> {
 }
 
 /// Elements of q or k as Hugging Face orders them, so that they meet the same elements of v and o in both kinds of files.
-pub(super) fn in_order(config: &ModelConfig, elements: Vec<f64>) -> Vec<f64> {
+pub(super) fn in_order<T: Copy>(config: &ModelConfig, elements: Vec<T>) -> Vec<T> {
     if config.rope_layout == RopeLayout::Halves {
         return elements;
     }
     let half = config.head_dim / 2;
-    let ordered = |head: &[f64]| {
+    let ordered = |head: &[T]| {
         let (pairs, _) = head.as_chunks::<2>();
         debug_assert_eq!(pairs.len(), half);
-        pairs.iter().map(|pair| pair[0]).chain(pairs.iter().map(|pair| pair[1])).collect::<Vec<f64>>()
+        pairs.iter().map(|pair| pair[0]).chain(pairs.iter().map(|pair| pair[1])).collect::<Vec<T>>()
     };
     elements.chunks_exact(config.head_dim).flat_map(ordered).collect()
 }

@@ -6,6 +6,7 @@
 
 mod backward;
 mod checkpoint;
+mod export;
 mod factors;
 mod gradients;
 mod importance;
@@ -21,7 +22,7 @@ mod training;
 pub use backward::{Passes, Step, check_samples};
 pub use gradients::{LayerGradients, Wanted};
 pub use importance::{Importance, Options, importance};
-pub use memory::{check_memory, needed_bytes};
+pub use memory::{check_memory, needed_bytes, training_bytes};
 pub use network::Sample;
 pub use options::{TARGETS, TrainOptions};
 pub use processor::{Backend, Processor};

@@ -120,6 +120,11 @@ impl<'f> Training<'f> {
         Ok(Training { files, network, samples, options, units, factors, optimizer, means, kept, masks, losses })
     }
 
+    /// All steps, those that are taken too.
+    pub fn steps(&self) -> usize {
+        self.options.steps
+    }
+
     /// Mean loss of every step so far, in nats a token.
     pub fn losses(&self) -> &[f64] {
         &self.losses

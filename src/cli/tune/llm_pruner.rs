@@ -3,17 +3,17 @@
 use super::super::interrupt::{self, Work};
 use super::super::knowledge::samples_of;
 use super::super::load::{Opened, data_file};
-use super::super::options::{BlockName, ModelOptions, positive};
+use super::super::options::{ModelOptions, positive};
 use super::super::output::{bytes, check_writable, note, print, write_whole};
 use super::super::progress::{Unit, bar};
-use super::BackendOption;
+use super::{BackendOption, UnitOptions, kept_line};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use secateur::Error;
-use secateur::config::{HistoryKind, Method, ModelConfig, PruneBlocks, PruneConfig};
+use secateur::config::{HistoryKind, PruneConfig};
 use secateur::eval::calibrate::CalibrateOptions;
 use secateur::eval::data::TextData;
-use secateur::prune::{Origin, Plan, statics};
+use secateur::prune::{Origin, statics};
 use secateur::tune::{self, Options, Reduction, Taylor};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -61,24 +61,14 @@ pub struct LlmPrunerArgs {
     /// Draw the samples from the whole text by this seed [default: take the first]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Wished mean pruning ratio, in (0, 1)
-    #[arg(long, value_name = "R", allow_negative_numbers = true)]
-    ratio: f64,
+    #[command(flatten)]
+    units: UnitOptions,
     /// How important a weight w is, by its gradient g and the mean square F of the samples' gradients
     #[arg(long, value_enum, default_value_t = TaylorName::ParamFirst)]
     taylor: TaylorName,
     /// How the matrices of a unit become one number
     #[arg(long, value_enum, default_value_t = ReductionName::Sum)]
     reduction: ReductionName,
-    /// Keep or drop all query heads of a key/value head together, with its keys and values
-    #[arg(long)]
-    whole_groups: bool,
-    /// What to prune [default: both]
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "BLOCKS")]
-    blocks: Option<Vec<BlockName>>,
-    /// Kept channels are a multiple of this [default: 64]
-    #[arg(long, value_name = "CHANNELS")]
-    tile: Option<usize>,
     /// The first layers that are never pruned
     #[arg(long, value_name = "LAYERS", default_value_t = 4)]
     dense_layers: usize,
@@ -98,24 +88,6 @@ pub struct LlmPrunerArgs {
 }
 
 impl LlmPrunerArgs {
-    /// How many units stay where.
-    fn prune(&self) -> PruneConfig {
-        let base = PruneConfig::default();
-        PruneConfig {
-            method: Method::Masks,
-            ratio: self.ratio,
-            whole_groups: self.whole_groups,
-            blocks: self.blocks.as_ref().map_or(base.blocks, |blocks| PruneBlocks {
-                attention: blocks.contains(&BlockName::Attention),
-                mlp: blocks.contains(&BlockName::Mlp),
-            }),
-            tile: self.tile.unwrap_or(base.tile),
-            dense_layers: self.dense_layers,
-            dense_last_layers: self.dense_last_layers,
-            ..base
-        }
-    }
-
     /// How units are judged.
     fn options(&self, prune: &PruneConfig, layers: usize) -> Options {
         Options {
@@ -130,38 +102,21 @@ impl LlmPrunerArgs {
                 ReductionName::Max => Reduction::Max,
                 ReductionName::Prod => Reduction::Prod,
             },
-            whole_groups: self.whole_groups,
+            whole_groups: self.units.whole_groups,
             layers: prune.pruned_layers(layers),
         }
     }
 }
 
-/// Refuses settings that leave nothing to do.
-fn check(prune: &PruneConfig, config: &ModelConfig) -> Result<(), Error> {
-    if Plan::new(config, prune).prunes() {
-        return Ok(());
-    }
-    let what = format!(
-        "--ratio {} prunes nothing of this model: {} layers, of which {} may be pruned, {} heads, {} channels in tiles of {}",
-        prune.ratio,
-        config.num_hidden_layers,
-        prune.pruned_layers(config.num_hidden_layers).len(),
-        config.num_attention_heads,
-        config.intermediate_size,
-        prune.tile
-    );
-    Err(Error::Setting(what))
-}
-
 /// Judges, chooses and writes.
 pub fn run(args: &LlmPrunerArgs) -> Result<()> {
-    let prune = args.prune();
+    let prune = args.units.prune((args.dense_layers, args.dense_last_layers));
     prune.validate()?;
     let opened = Opened::open(&args.model)?;
     let config = &opened.files.config;
     let options = args.options(&prune, config.num_hidden_layers);
     tune::check_model(config)?;
-    check(&prune, config)?;
+    super::check(&prune, config)?;
     for path in [Some(&args.out), args.importance.as_ref()].into_iter().flatten() {
         check_writable(path)?;
     }
@@ -176,7 +131,7 @@ pub fn run(args: &LlmPrunerArgs) -> Result<()> {
     let samples = samples_of(&data, &opened, &chunks)?;
     tune::check_samples(config, &samples)?;
     let processor = args.backend.open(&args.model)?;
-    let needed = tune::needed_bytes(config, (samples.len(), args.seq_len), prune.dense_layers, options.taylor);
+    let needed = tune::needed_bytes(config, (samples.len(), args.seq_len), options.layers.start, options.taylor);
     let free = processor.memory_available().map_or_else(String::new, |free| format!(" of {} free", bytes(free)));
     note(&format!("this needs about {}{free}, on {}", bytes(needed), processor.name()));
     tune::check_memory(&processor, needed)?;
@@ -210,18 +165,7 @@ pub fn run(args: &LlmPrunerArgs) -> Result<()> {
         write_whole(path, &serde_json::to_string(&importance)?)?;
     }
     units.save(&args.out)?;
-    let plan = units.plan(config);
-    let kept = |of: fn(&secateur::prune::LayerPlan) -> usize| plan.layers.iter().map(of).sum::<usize>();
-    let layers = plan.layers.len();
-    print(&format!(
-        "{}: {NAME} at ratio {} keeps {} of {} heads and {} of {} channels\n",
-        args.out.display(),
-        prune.ratio,
-        kept(|layer| layer.heads),
-        plan.full().heads * layers,
-        kept(|layer| layer.channels),
-        plan.full().channels * layers
-    ))?;
+    print(&kept_line(&args.out, NAME, prune.ratio, &units.plan(config)))?;
     note(&format!(
         "loss {:.4} over {} samples of {} tokens, {:.1} s on {} ({})",
         importance.loss,

@@ -1,13 +1,19 @@
 //! `secateur tune`: what needs gradients.
 
 mod llm_pruner;
+mod lora;
+mod loraprune;
+mod train;
 
+use super::options::{BlockName, ModelOptions};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use secateur::Error;
+use secateur::config::{Method, ModelConfig, PruneBlocks, PruneConfig};
 use secateur::gpu::Gpu;
+use secateur::prune::{LayerPlan, Plan};
 use secateur::tune::{Backend, Processor};
-
-use super::options::ModelOptions;
+use std::path::Path;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -17,13 +23,91 @@ pub enum TuneCommand {
     /// A backward pass in burn says how much the loss depends on the weights of every unit, to the first or second order. The file
     /// runs with --masks-in wherever a model runs. Nothing is trained.
     LlmPruner(llm_pruner::LlmPrunerArgs),
+    /// Train a LoRA adapter, to make up for units that were dropped
+    ///
+    /// The model's own weights stay as they are. The adapter runs with --lora wherever a model runs, beside --masks-in.
+    Lora(lora::LoraArgs),
+    /// Drop heads and channels step by step while a LoRA adapter is trained, as LoRAPrune does
+    ///
+    /// Units are judged by the adapter's factors and their gradients alone.
+    Loraprune(loraprune::LoraPruneArgs),
 }
 
 /// Runs one of them.
 pub fn run(command: &TuneCommand) -> Result<()> {
     match command {
         TuneCommand::LlmPruner(args) => llm_pruner::run(args),
+        TuneCommand::Lora(args) => lora::run(args),
+        TuneCommand::Loraprune(args) => loraprune::run(args),
     }
+}
+
+/// How many units stay, and of which kind.
+#[derive(Debug, Clone, Args)]
+struct UnitOptions {
+    /// Wished mean pruning ratio, in (0, 1)
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    ratio: f64,
+    /// Keep or drop all query heads of a key/value head together, with its keys and values
+    #[arg(long)]
+    whole_groups: bool,
+    /// What to prune [default: both]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "BLOCKS")]
+    blocks: Option<Vec<BlockName>>,
+    /// Kept channels are a multiple of this [default: 64]
+    #[arg(long, value_name = "CHANNELS")]
+    tile: Option<usize>,
+}
+
+impl UnitOptions {
+    /// The settings, where so many of the first and the last layers stay dense.
+    fn prune(&self, (dense_layers, dense_last_layers): (usize, usize)) -> PruneConfig {
+        let base = PruneConfig::default();
+        PruneConfig {
+            method: Method::Masks,
+            ratio: self.ratio,
+            whole_groups: self.whole_groups,
+            blocks: self.blocks.as_ref().map_or(base.blocks, |blocks| PruneBlocks {
+                attention: blocks.contains(&BlockName::Attention),
+                mlp: blocks.contains(&BlockName::Mlp),
+            }),
+            tile: self.tile.unwrap_or(base.tile),
+            dense_layers,
+            dense_last_layers,
+            ..base
+        }
+    }
+}
+
+/// Refuses settings that leave nothing to do.
+fn check(prune: &PruneConfig, config: &ModelConfig) -> Result<(), Error> {
+    if Plan::new(config, prune).prunes() {
+        return Ok(());
+    }
+    let what = format!(
+        "--ratio {} prunes nothing of this model: {} layers, of which {} may be pruned, {} heads, {} channels in tiles of {}",
+        prune.ratio,
+        config.num_hidden_layers,
+        prune.pruned_layers(config.num_hidden_layers).len(),
+        config.num_attention_heads,
+        config.intermediate_size,
+        prune.tile
+    );
+    Err(Error::Setting(what))
+}
+
+/// What a file of units keeps, for people.
+fn kept_line(path: &Path, name: &str, ratio: f64, plan: &Plan) -> String {
+    let kept = |of: fn(&LayerPlan) -> usize| plan.layers.iter().map(of).sum::<usize>();
+    let layers = plan.layers.len();
+    format!(
+        "{}: {name} at ratio {ratio} keeps {} of {} heads and {} of {} channels\n",
+        path.display(),
+        kept(|layer| layer.heads),
+        plan.full().heads * layers,
+        kept(|layer| layer.channels),
+        plan.full().channels * layers
+    )
 }
 
 /// Names of backends.
