@@ -1,7 +1,8 @@
 //! A model on disk, whatever its format: configuration, text side and tensors by role.
 //!
 //! Invariant: once open, every tensor that the configuration needs is there with the shape that it implies, no tensor
-//! is left over that would change the result, and every view lies inside a memory map. Nothing copies a tensor.
+//! is left over that would change the result, and every view lies inside a memory map, or in memory where an adapter made it.
+//! Nothing copies a tensor.
 
 use super::gguf::Gguf;
 use super::mapped::{MappedFile, hex};
@@ -27,6 +28,10 @@ pub struct ModelFiles {
     pub path: PathBuf,
     format: Format,
     files: Vec<MappedFile>,
+    /// Tensors in memory, in place of those of the files; their entries' indices go on behind the files'.
+    merged: Vec<MappedFile>,
+    /// SHA-256 of the adapter whose tensors these are.
+    adapter_sha256: Option<String>,
     tensors: BTreeMap<String, TensorEntry>,
 }
 
@@ -99,7 +104,8 @@ impl ModelFiles {
         let text = gguf.text_source(rows)?;
         let (format, path) = (Format::Gguf { version: gguf.version() }, gguf.path().to_path_buf());
         let (file, tensors) = gguf.into_parts();
-        let model = ModelFiles { config, text, path, format, files: vec![file], tensors };
+        let files = vec![file];
+        let model = ModelFiles { config, text, path, format, files, merged: Vec::new(), adapter_sha256: None, tensors };
         model.check()?;
         Ok(model)
     }
@@ -109,7 +115,8 @@ impl ModelFiles {
         let (config, text) = (folder.config().clone(), folder.text_source()?);
         let (raw_config, files, tensors) = folder.into_parts();
         let format = Format::HuggingFace { raw_config };
-        let model = ModelFiles { config, text, path: path.to_path_buf(), format, files, tensors };
+        let path = path.to_path_buf();
+        let model = ModelFiles { config, text, path, format, files, merged: Vec::new(), adapter_sha256: None, tensors };
         model.check()?;
         Ok(model)
     }
@@ -158,14 +165,15 @@ impl ModelFiles {
     /// implies.
     pub fn tensor(&self, role: TensorRole) -> Result<TensorView<'_>> {
         let place = self.place(role)?;
-        let bytes = self.files.get(place.file).and_then(|file| file.get(place.range.clone()));
+        let file = self.files.iter().chain(&self.merged).nth(place.file);
+        let bytes = file.and_then(|file| file.get(place.range.clone()));
         let bytes =
             bytes.ok_or_else(|| Error::Internal(format!("tensor `{}` lies outside of its file", place.name)))?;
         Ok(place.view(bytes))
     }
 
     /// The name of the tensor that holds `role`.
-    fn name(&self, role: TensorRole) -> Option<String> {
+    pub(super) fn name(&self, role: TensorRole) -> Option<String> {
         self.convention().name(role, self.config.blocks.fused)
     }
 
@@ -176,7 +184,7 @@ impl ModelFiles {
             .ok_or_else(|| Error::TensorMissing { name: format!("{role:?}"), path: self.path.clone() })?;
         let (name, entry) =
             self.tensors.get_key_value(&name).ok_or(Error::TensorMissing { name, path: self.path.clone() })?;
-        let [rows, cols] = self.expected_shape(role);
+        let [rows, cols] = role.shape(&self.config);
         let (before, whole) = self.fused_rows(role).unwrap_or((0, rows));
         if (entry.rows(), entry.cols()) != (whole, cols) {
             let expected = if whole == 1 { vec![cols] } else { vec![whole, cols] };
@@ -196,7 +204,7 @@ impl ModelFiles {
             LayerTensor::Gate | LayerTensor::Up => &[LayerTensor::Gate, LayerTensor::Up],
             _ => return None,
         };
-        let rows = |tensor: &LayerTensor| self.expected_shape(TensorRole::Layer(layer, *tensor))[0];
+        let rows = |tensor: &LayerTensor| TensorRole::Layer(layer, *tensor).shape(&self.config)[0];
         let sum = |rows: &mut dyn Iterator<Item = usize>| rows.fold(0usize, usize::saturating_add);
         let before = sum(&mut together.iter().take_while(|other| **other != tensor).map(rows));
         self.config.blocks.fused.then(|| (before, sum(&mut together.iter().map(rows))))
@@ -249,14 +257,34 @@ impl ModelFiles {
         self.files.iter().map(|file| file.total() as u64).sum()
     }
 
-    /// SHA-256 in lower-case hexadecimal; reads the weights once.
+    /// SHA-256 of what runs, in lower-case hexadecimal; reads the weights once.
+    ///
+    /// That of the files ([`ModelFiles::base_sha256`]); with an adapter, that of the lines `<hash>  model\n` and
+    /// `<hash>  adapter\n`.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if a weight file's name is not UTF-8.
+    pub fn sha256(&self) -> Result<String> {
+        let base = self.base_sha256()?;
+        Ok(match &self.adapter_sha256 {
+            None => base,
+            Some(adapter) => hex(&Sha256::digest(format!("{base}  model\n{adapter}  adapter\n"))),
+        })
+    }
+
+    /// SHA-256 of the adapter that the model runs with ([`Adapter::sha256`](super::adapter::Adapter::sha256)), if one.
+    pub fn adapter_sha256(&self) -> Option<&str> {
+        self.adapter_sha256.as_deref()
+    }
+
+    /// SHA-256 of the files, in lower-case hexadecimal, whatever adapter runs with them; reads the weights once.
     ///
     /// Of a GGUF file, that of the file. Of a folder, that of the text that `sha256sum` would print for `config.json`
     /// and the weight files, sorted by name: a line `<hash>  <name>\n` each.
     ///
     /// # Errors
     /// [`Error::BadFile`] if a weight file's name is not UTF-8.
-    pub fn sha256(&self) -> Result<String> {
+    pub fn base_sha256(&self) -> Result<String> {
         let raw_config = match (&self.format, self.files.as_slice()) {
             (Format::Gguf { .. }, [file]) => return Ok(file.sha256()),
             (Format::Gguf { .. }, files) => {
@@ -275,6 +303,21 @@ impl ModelFiles {
         Ok(hex(&Sha256::digest(list)))
     }
 
+    /// The same model with these tensors of an adapter in place of its own: the name in the files, type and bytes of each.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn with_merged(mut self, merged: Vec<(String, TensorType, Vec<u8>)>, sha256: String) -> ModelFiles {
+        for (name, kind, bytes) in merged {
+            let (file, range) = (self.files.len() + self.merged.len(), 0..bytes.len());
+            self.merged.push(MappedFile::from_bytes(&name, bytes));
+            // Shapes stay: an adapter changes values alone.
+            if let Some(entry) = self.tensors.get_mut(&name) {
+                *entry = TensorEntry { kind, shape: std::mem::take(&mut entry.shape), file, range };
+            }
+        }
+        self.adapter_sha256 = Some(sha256);
+        self
+    }
+
     /// The one file of a GGUF model.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn gguf_file(&self) -> Option<&MappedFile> {
@@ -284,8 +327,7 @@ impl ModelFiles {
     fn convention(&self) -> Convention {
         match self.format {
             Format::Gguf { .. } => Convention::Gguf,
-            Format::HuggingFace { .. } if self.config.architecture == "opt" => Convention::HuggingFaceOpt,
-            Format::HuggingFace { .. } => Convention::HuggingFace,
+            Format::HuggingFace { .. } => Convention::of_folder(&self.config),
         }
     }
 
@@ -307,44 +349,6 @@ impl ModelFiles {
             .chain((norms == Norms::LayerBefore).then_some(TensorRole::OutputNormBias))
             .chain(projects.then_some(TensorRole::ProjectOut))
             .chain((!self.config.tie_word_embeddings).then_some(TensorRole::Output))
-    }
-
-    /// Rows and columns that the configuration implies; a vector is one row.
-    fn expected_shape(&self, role: TensorRole) -> [usize; 2] {
-        let config = &self.config;
-        let hidden = config.hidden_size;
-        // `validate` bounds heads and head_dim each, but in a browser's 32 bits their product may still not fit.
-        let (query, key) = (
-            config.num_attention_heads.saturating_mul(config.head_dim),
-            config.num_key_value_heads.saturating_mul(config.head_dim),
-        );
-        match role {
-            TensorRole::TokenEmbedding | TensorRole::Output => [config.vocab_size, config.embedding_width()],
-            TensorRole::PositionEmbedding => {
-                [config.max_position_embeddings.saturating_add(config.position_offset.unwrap_or(0)), hidden]
-            }
-            TensorRole::ProjectIn => [hidden, config.embedding_width()],
-            TensorRole::ProjectOut => [config.embedding_width(), hidden],
-            TensorRole::OutputNorm | TensorRole::OutputNormBias => [1, hidden],
-            TensorRole::RopeFactors => [1, config.head_dim / 2],
-            TensorRole::Layer(_, tensor) => match tensor {
-                LayerTensor::AttentionNorm
-                | LayerTensor::AttentionNormBias
-                | LayerTensor::OBias
-                | LayerTensor::MlpNorm
-                | LayerTensor::MlpNormBias
-                | LayerTensor::DownBias => [1, hidden],
-                LayerTensor::Q => [query, hidden],
-                LayerTensor::K | LayerTensor::V => [key, hidden],
-                LayerTensor::QBias => [1, query],
-                LayerTensor::KBias | LayerTensor::VBias => [1, key],
-                LayerTensor::QNorm | LayerTensor::KNorm => [1, config.head_dim],
-                LayerTensor::O => [hidden, query],
-                LayerTensor::Gate | LayerTensor::Up => [config.intermediate_size, hidden],
-                LayerTensor::UpBias => [1, config.intermediate_size],
-                LayerTensor::Down => [hidden, config.intermediate_size],
-            },
-        }
     }
 }
 

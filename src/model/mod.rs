@@ -4,6 +4,8 @@
 //! ([`convert`]). Invariant: whatever [`ModelFiles`]
 //! hands out has been checked against the files' sizes and against the configuration; files are treated as hostile.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod adapter;
 pub mod catalogue;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod convert;

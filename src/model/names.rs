@@ -1,6 +1,7 @@
 //! How the two file conventions name the tensors of a model.
 
 use super::tensor::{LayerTensor, TensorRole};
+use crate::config::ModelConfig;
 
 /// Whose names a file uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,14 @@ pub(super) enum Convention {
 const REDUNDANT: [&str; 2] = ["rotary_emb.inv_freq", "attn_rot_embd.weight"];
 
 impl Convention {
+    /// Of a Hugging Face folder of this model.
+    pub fn of_folder(config: &ModelConfig) -> Convention {
+        match config.architecture.as_str() {
+            "opt" => Convention::HuggingFaceOpt,
+            _ => Convention::HuggingFace,
+        }
+    }
+
     /// The name of the tensor that holds `role`, whole or with what is `fused` with it; `None` where the convention has no such
     /// tensor.
     pub fn name(self, role: TensorRole, fused: bool) -> Option<String> {

@@ -13,6 +13,7 @@ use super::mapped::{MappedFile, read_small};
 use super::tensor::{TensorEntry, TensorType};
 use crate::config::{ModelConfig, TextSource};
 use crate::error::{Error, Result};
+use ::safetensors::tensor::Metadata;
 use ::safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,29 +127,15 @@ impl Folder {
     fn add_file(&mut self, name: &str) -> Result<()> {
         let file = MappedFile::open(&self.path.join(name))?;
         let bad = |what: String| Error::bad_file(file.path(), what);
-        let header = file.first_chunk::<8>().map(|&bytes| u64::from_le_bytes(bytes));
-        let header = header.ok_or_else(|| bad(format!("truncated: {} bytes are no safetensors file", file.len())))?;
-        if header > MAX_HEADER_BYTES.min(file.len() as u64 - 8) {
-            return Err(bad(format!(
-                "the header claims {header} bytes; the file has {} and the limit is {MAX_HEADER_BYTES}",
-                file.len()
-            )));
-        }
-        let (header, metadata) = SafeTensors::read_metadata(&file)
-            .map_err(|error| bad(format!("the safetensors header is damaged or the file is truncated: {error}")))?;
+        let (data, metadata) = read_header(&file)?;
         for name in metadata.offset_keys() {
             let Some(info) = metadata.info(&name) else { continue };
-            let kind = tensor_type(info.dtype).ok_or_else(|| Error::Unsupported {
-                what: "tensor type",
-                name: format!("{} of `{name}`", info.dtype),
-                supported: "F32, F16, BF16".into(),
-            })?;
+            let kind = tensor_type(info.dtype, &name)?;
             if info.shape.is_empty() || info.shape.contains(&0) {
                 return Err(bad(format!("tensor `{name}` has the shape {:?}", info.shape)));
             }
             let (begin, end) = info.data_offsets;
-            // Relative to the end of the header; `read_metadata` has checked that this ends with the file.
-            let range = begin + 8 + header..end + 8 + header;
+            let range = begin + data..end + data;
             let entry = TensorEntry { kind, shape: info.shape.clone(), file: self.files.len(), range };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(bad(format!("tensor `{name}` is in another weight file too")));
@@ -164,12 +151,33 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-fn tensor_type(dtype: Dtype) -> Option<TensorType> {
+/// Where the data of a safetensors file begins, and what its header says: offsets from there on, which lie in the file.
+pub(super) fn read_header(file: &MappedFile) -> Result<(usize, Metadata)> {
+    let bad = |what: String| Error::bad_file(file.path(), what);
+    let header = file.first_chunk::<8>().map(|&bytes| u64::from_le_bytes(bytes));
+    let header = header.ok_or_else(|| bad(format!("truncated: {} bytes are no safetensors file", file.len())))?;
+    if header > MAX_HEADER_BYTES.min(file.len() as u64 - 8) {
+        return Err(bad(format!(
+            "the header claims {header} bytes; the file has {} and the limit is {MAX_HEADER_BYTES}",
+            file.len()
+        )));
+    }
+    let (header, metadata) = SafeTensors::read_metadata(file)
+        .map_err(|error| bad(format!("the safetensors header is damaged or the file is truncated: {error}")))?;
+    Ok((header + 8, metadata))
+}
+
+/// The type of the tensor of that name.
+pub(super) fn tensor_type(dtype: Dtype, name: &str) -> Result<TensorType> {
     match dtype {
-        Dtype::F32 => Some(TensorType::F32),
-        Dtype::F16 => Some(TensorType::F16),
-        Dtype::BF16 => Some(TensorType::BF16),
-        _ => None,
+        Dtype::F32 => Ok(TensorType::F32),
+        Dtype::F16 => Ok(TensorType::F16),
+        Dtype::BF16 => Ok(TensorType::BF16),
+        other => Err(Error::Unsupported {
+            what: "tensor type",
+            name: format!("{other} of `{name}`"),
+            supported: "F32, F16, BF16".into(),
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the `bytes` of a [`TensorView`] are exactly `rows * kind.row_bytes(cols)` long.
 
-use crate::config::{Blocks, MlpKind, Norms};
+use crate::config::{Blocks, MlpKind, ModelConfig, Norms};
 use crate::format::WeightFormat;
 use std::fmt;
 
@@ -130,7 +130,7 @@ impl fmt::Display for TensorType {
 
 /// A tensor inside a transformer layer. Sizes are those of [`ModelConfig`](crate::config::ModelConfig): `H` hidden,
 /// `A` heads, `K` key/value heads, `d` elements of a head, `C` channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerTensor {
     /// Scale of the norm of attention, `[H]`.
     AttentionNorm,
@@ -196,6 +196,17 @@ impl LayerTensor {
         LayerTensor::DownBias,
     ];
 
+    /// Those that are matrices of attention and MLP.
+    pub const MATRICES: [LayerTensor; 7] = [
+        LayerTensor::Q,
+        LayerTensor::K,
+        LayerTensor::V,
+        LayerTensor::O,
+        LayerTensor::Gate,
+        LayerTensor::Up,
+        LayerTensor::Down,
+    ];
+
     /// Whether blocks of this kind have it.
     pub fn is_in(self, blocks: &Blocks) -> bool {
         match self {
@@ -230,6 +241,45 @@ pub enum TensorRole {
     RopeFactors,
     /// A tensor of the layer with this index.
     Layer(usize, LayerTensor),
+}
+
+impl TensorRole {
+    /// Rows and columns that a configuration implies; a vector is one row.
+    pub(super) fn shape(self, config: &ModelConfig) -> [usize; 2] {
+        let hidden = config.hidden_size;
+        // `validate` bounds heads and head_dim each, but in a browser's 32 bits their product may still not fit.
+        let (query, key) = (
+            config.num_attention_heads.saturating_mul(config.head_dim),
+            config.num_key_value_heads.saturating_mul(config.head_dim),
+        );
+        match self {
+            TensorRole::TokenEmbedding | TensorRole::Output => [config.vocab_size, config.embedding_width()],
+            TensorRole::PositionEmbedding => {
+                [config.max_position_embeddings.saturating_add(config.position_offset.unwrap_or(0)), hidden]
+            }
+            TensorRole::ProjectIn => [hidden, config.embedding_width()],
+            TensorRole::ProjectOut => [config.embedding_width(), hidden],
+            TensorRole::OutputNorm | TensorRole::OutputNormBias => [1, hidden],
+            TensorRole::RopeFactors => [1, config.head_dim / 2],
+            TensorRole::Layer(_, tensor) => match tensor {
+                LayerTensor::AttentionNorm
+                | LayerTensor::AttentionNormBias
+                | LayerTensor::OBias
+                | LayerTensor::MlpNorm
+                | LayerTensor::MlpNormBias
+                | LayerTensor::DownBias => [1, hidden],
+                LayerTensor::Q => [query, hidden],
+                LayerTensor::K | LayerTensor::V => [key, hidden],
+                LayerTensor::QBias => [1, query],
+                LayerTensor::KBias | LayerTensor::VBias => [1, key],
+                LayerTensor::QNorm | LayerTensor::KNorm => [1, config.head_dim],
+                LayerTensor::O => [hidden, query],
+                LayerTensor::Gate | LayerTensor::Up => [config.intermediate_size, hidden],
+                LayerTensor::UpBias => [1, config.intermediate_size],
+                LayerTensor::Down => [hidden, config.intermediate_size],
+            },
+        }
+    }
 }
 
 /// A tensor's bytes inside its mapped file. Nothing is copied.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A file in the making, beside its target. Dropped before it is finished, it is deleted; what a kill leaves is overwritten by the next
 /// one.
-pub(super) struct Part {
+pub(in crate::model) struct Part {
     target: PathBuf,
     path: PathBuf,
     file: Option<File>,
@@ -67,12 +67,20 @@ impl Part {
         self.written
     }
 
+    /// Waits until its bytes are on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a disk that is full, among others.
+    pub fn sync(&self) -> Result<()> {
+        self.open()?.sync_all().map_err(Error::io("write", &self.target))
+    }
+
     /// Gives the file its name, once its bytes are on the disk.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(mut self) -> Result<()> {
-        self.open()?.sync_all().map_err(Error::io("write", &self.target))?;
+        self.sync()?;
         // Some systems rename no open file.
         let file = self.file.take();
         drop(file);

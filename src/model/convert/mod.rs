@@ -17,8 +17,9 @@ use super::{LayerTensor, ModelFiles, TensorRole, TensorType};
 use crate::config::RopeLayout;
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
-use file::Part;
-use rows::{Permutation, Rows};
+pub(super) use file::Part;
+pub(super) use rows::Permutation;
+use rows::Rows;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -257,7 +258,7 @@ pub fn room(target: &Path) -> Option<u64> {
     file::room(target)
 }
 
-fn known(kind: TensorType, name: &str) -> Result<WeightFormat> {
+pub(super) fn known(kind: TensorType, name: &str) -> Result<WeightFormat> {
     WeightFormat::by_name(kind.name()).ok_or_else(|| Error::Unsupported {
         what: "tensor type",
         name: format!("{} of `{name}`", kind.name()),

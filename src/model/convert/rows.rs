@@ -10,13 +10,13 @@ const AT_ONCE: usize = 1 << 22;
 
 /// Rows of GGUF's q and k in those of a Hugging Face folder: neighbours there are elements `i` and `i + head_dim / 2` here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Permutation {
+pub(in crate::model) struct Permutation {
     pub head_dim: usize,
 }
 
 impl Permutation {
     /// The source's row of a row.
-    fn source(self, row: usize) -> usize {
+    pub fn source(self, row: usize) -> usize {
         let (head, within) = (row / self.head_dim, row % self.head_dim);
         head * self.head_dim + within / 2 + within % 2 * (self.head_dim / 2)
     }
