@@ -17,7 +17,8 @@ impl Training<'_> {
         let factors = guarded("read the factors", || {
             let mut factors = FactorsByMatrix::new();
             for pair in &self.factors.pairs {
-                let values = |factor: burn::tensor::Tensor<2>| factor.transpose().try_into_vec_as::<f32>().map_err(failure);
+                let values =
+                    |factor: burn::tensor::Tensor<2>| factor.transpose().try_into_vec_as::<f32>().map_err(failure);
                 let (a, b) = (values(pair.a.value.clone())?, values(pair.b.value.clone())?);
                 let rows: Vec<&[f32]> = b.chunks_exact(rank).collect();
                 let rows = match pair.tensor {

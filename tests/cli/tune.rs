@@ -4,7 +4,7 @@ use super::*;
 use secateur::prune::UnitSets;
 
 /// A choice on the tiny model that is over at once.
-const SHORT: [&str; 14] = [
+const SHORT: [&str; 16] = [
     "tune",
     "llm-pruner",
     "--data",
@@ -16,6 +16,8 @@ const SHORT: [&str; 14] = [
     "--ratio",
     "0.5",
     "--dense-layers",
+    "0",
+    "--dense-last-layers",
     "0",
     "--tile",
     "16",
@@ -84,7 +86,7 @@ fn what_cannot_be_chosen_is_refused() {
     refused(&["--ratio", "1.5"], &["--ratio is 1.5", "[0, 1)"]);
     refused(&["--ratio", "NaN"], &["--ratio is NaN"]);
     refused(&["--ratio", "0"], &["--ratio 0 prunes nothing", "tiles of 16"]);
-    refused(&["--dense-layers", "2"], &["prunes nothing", "2 layers, of which 2 stay dense"]);
+    refused(&["--dense-layers", "2"], &["prunes nothing", "2 layers, of which 0 may be pruned"]);
     refused(&["--tile", "0"], &["--tile is 0"]);
     refused(&["--data", "nowhere.txt"], &["nowhere.txt"]);
     refused(&["--data", "c5"], &["c5"]);
@@ -123,7 +125,7 @@ fn a_full_disk_leaves_nothing() {
 fn ctrl_c_leaves_nothing() {
     let bench = Bench::new();
     bench.file("long.txt", (0..20).map(|_| prose()).collect::<String>());
-    let line = ["--data", "long.txt", "--samples", "1500", "--seq-len", "16", "--ratio", "0.5", "--dense-layers", "0"];
+    let line = ["--data", "long.txt", "--samples", "1500", "--seq-len", "16", "--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0"];
     let more = ["--tile", "16", "--backend", "cpu", "--out", "m.safetensors", "--model", "tiny.gguf"];
     let line = [&["tune", "llm-pruner"][..], &line, &more].concat();
     // It is not known when the work begins: before, the program ends at once.
@@ -142,4 +144,122 @@ fn ctrl_c_leaves_nothing() {
         }
     }
     panic!("no interruption met the work");
+}
+
+/// Instructions as Alpaca has them.
+const ROWS: &str = r#"{"instruction": "Say a colour.", "input": "", "output": "Red."}
+{"instruction": "Add the numbers.", "input": "2 and 3", "output": "They make five."}
+{"instruction": "Name a <|im_end|> token.", "output": "<s>"}
+{"instruction": "Say nothing much at all, but say it at some length, please.", "input": "", "output": "No."}
+"#;
+
+const TRAIN: [&str; 10] = ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu", "--learning-rate", "0.01"];
+
+fn lora<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["tune", "lora", "--data", data, "--seq-len", "48", "--out", "adapter", "--model", "tiny.gguf"], &TRAIN[..], more].concat()
+}
+
+fn steps(bench: &Bench, folder: &str) -> Vec<String> {
+    let table = fs::read_to_string(bench.path(folder).join("steps.csv")).expect("a table of steps");
+    table.lines().map(str::to_owned).collect()
+}
+
+/// Units, an adapter learnt from instructions with them, and both in the engine.
+#[test]
+fn an_adapter_is_trained_and_runs() {
+    let bench = bench();
+    bench.file("rows.jsonl", ROWS);
+    bench.tiny(&[&SHORT[..], &["--out", "m.safetensors", "--backend", "cpu"]].concat()).ok();
+    let made = bench.run(&lora("rows.jsonl", &["--masks-in", "m.safetensors", "--steps", "6", "--checkpoint-every", "2"])).ok();
+    for part in ["this needs about", "4 samples of rows.jsonl", "6 steps of 2", "step 6 of 6", "6 steps in"] {
+        assert!(made.stderr.contains(part), "`{}` lacks `{part}`", made.stderr);
+    }
+    assert!(made.stdout.starts_with("adapter: rank 2, "), "{}", made.stdout);
+    let mut names: Vec<String> = fs::read_dir(bench.path("adapter"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "steps.csv"], "no run is left");
+    let table = steps(&bench, "adapter");
+    assert_eq!((table[0].as_str(), table.len()), ("step,loss,learning_rate,ratio", 7));
+    let loss = |line: &String| line.split(',').nth(1).expect("a loss").parse::<f64>().expect("a number");
+    assert!(loss(&table[6]) < loss(&table[1]), "{table:?}");
+    let masks = ["--masks-in", "m.safetensors"];
+    assert_ne!(nll(&bench, &[&masks[..], &["--lora", "adapter"]].concat()), nll(&bench, &masks));
+    // A finished adapter is not written over.
+    bench.run(&lora("rows.jsonl", &["--steps", "1"])).refused(&["adapter", "choose another folder"]);
+    // Nor does one run with another model.
+    let other = bench.file("other.gguf", TinySpec { hidden: 128, ..TinySpec::default() }.gguf().to_bytes());
+    let score = ["eval", "perplexity", "--data", "data.txt", "--seq-len", "16", "--lora", "adapter"];
+    bench.run(&[&score[..], &["--model", text(&other)]].concat()).refused(&["adapter"]);
+}
+
+/// The same command after a kill takes the steps that the run would have taken.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_to_the_same_losses() {
+    let bench = Bench::new();
+    bench.file("long.txt", (0..4).map(|_| prose()).collect::<String>());
+    let line = |adapter: &'static str, units: &'static str| {
+        let line = ["tune", "loraprune", "--data", "long.txt", "--seq-len", "16", "--steps", "60", "--checkpoint-every", "3"];
+        let units = ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16", "--out", units];
+        [&line[..], &units, &["--adapter", adapter, "--model", "tiny.gguf"], &TRAIN].concat()
+    };
+    let whole = bench.run(&line("whole", "whole.safetensors")).ok();
+    assert!(whole.stdout.starts_with("whole.safetensors: loraprune at ratio 0.5 keeps 4 of 8 heads"), "{}", whole.stdout);
+    let mut child = bench
+        .command(&line("killed", "killed.safetensors"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let checkpoint = bench.path("killed").join("checkpoint.safetensors");
+    let started = std::time::Instant::now();
+    while !checkpoint.exists() {
+        assert!(started.elapsed().as_secs() < 60, "no checkpoint appeared");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    assert!(!bench.path("killed.safetensors").exists(), "it was killed in the middle");
+    let ended = bench.run(&line("killed", "killed.safetensors")).ok();
+    assert!(ended.stderr.contains("going on behind step "), "{}", ended.stderr);
+    assert_eq!(steps(&bench, "killed"), steps(&bench, "whole"));
+    let adapter = |folder: &str| fs::read(bench.path(folder).join("adapter_model.safetensors")).unwrap();
+    assert_eq!(adapter("killed"), adapter("whole"));
+    let files = secateur::model::ModelFiles::open(&bench.path("tiny.gguf")).unwrap();
+    let units = |name: &str| UnitSets::open(&bench.path(name), &files.config, &files.sha256().unwrap()).unwrap();
+    assert_eq!(units("killed.safetensors").layers, units("whole.safetensors").layers);
+    assert_eq!(units("whole.safetensors").origin.made_by, "loraprune");
+}
+
+#[test]
+fn what_cannot_be_learnt_is_refused() {
+    let bench = bench();
+    bench.file("rows.jsonl", ROWS);
+    let refused = |line: &[&str], words: &[&str]| {
+        bench.run(line).refused(words);
+        assert!(!bench.path("adapter").join("adapter_config.json").exists());
+    };
+    bench.file("no_output.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n{\"instruction\": \"a\"}\n");
+    refused(&lora("no_output.jsonl", &[]), &["no_output.jsonl", "line 2", "output"]);
+    bench.file("empty.jsonl", "{\"instruction\": \" \", \"output\": \"b\"}\n");
+    refused(&lora("empty.jsonl", &[]), &["line 1", "`instruction` is empty"]);
+    bench.file("other.jsonl", "{\"question\": \"a\"}\n");
+    refused(&lora("other.jsonl", &[]), &["other.jsonl", "line 1", "text"]);
+    refused(&lora("nowhere.jsonl", &[]), &["nowhere.jsonl"]);
+    refused(&lora("rows.jsonl", &["--rank", "0"]), &["--rank"]);
+    refused(&lora("rows.jsonl", &["--targets", "lm_head"]), &["`lm_head`", "down_proj"]);
+    refused(&lora("rows.jsonl", &["--weight-decay", "2"]), &["--weight-decay is 2"]);
+    refused(&lora("rows.jsonl", &["--masks-in", "none.safetensors"]), &["none.safetensors"]);
+    refused(&lora("rows.jsonl", &["--learning-rate", "1e30", "--warmup-steps", "0", "--steps", "4"]), &["step ", "the same command goes on there"]);
+    let prune = ["tune", "loraprune", "--data", "data.txt", "--seq-len", "16", "--out", "m.safetensors", "--adapter", "adapter"];
+    let prune = [&prune[..], &["--model", "tiny.gguf"], &TRAIN].concat();
+    refused(&[&prune[..], &["--ratio", "1.5"]].concat(), &["--ratio is 1.5"]);
+    refused(&[&prune[..], &["--ratio", "0.5"]].concat(), &["prunes nothing"]);
+    let more = ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16"];
+    refused(&[&prune[..], &more, &["--prune-every", "0"]].concat(), &["--prune-every is 0"]);
+    refused(&[&prune[..], &more, &["--prune-warmup", "0.9", "--prune-cooldown", "0.9"]].concat(), &["1.8 together"]);
+    refused(&[&prune[..], &more, &["--targets", "gate_proj"]].concat(), &["nothing of heads"]);
 }

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod training;
 
 use common::device::{self, assert_close, difference, files, gpu, load, tolerance};
 use common::reference::{self, Masks, Site};
@@ -82,6 +83,11 @@ impl Case {
         files(&self.spec().gguf())
     }
 
+    /// Indices, which are stored as floats like everything else.
+    fn indices(&self, name: &str) -> Vec<u32> {
+        self.value(name).iter().map(|&index| index as u32).collect()
+    }
+
     fn value(&self, name: &str) -> &'static [f64] {
         let name = format!("{}/{name}", self.name);
         VALUES_BY_NAME.get(&name).unwrap_or_else(|| panic!("no value {name}"))
@@ -119,7 +125,7 @@ impl Case {
 }
 
 fn options(taylor: Taylor) -> Options {
-    Options { taylor, reduction: Reduction::Sum, whole_groups: false, dense_layers: 0 }
+    Options { taylor, reduction: Reduction::Sum, whole_groups: false, layers: 0..2 }
 }
 
 /// How far gradients may lie from exact ones, relative to the largest of their matrix: a gradient has come through all of the
@@ -310,7 +316,7 @@ fn dense_layers_are_not_judged() {
     let case = case("grouped");
     let (_dir, files) = case.folder();
     let mut steps = 0;
-    let options = Options { dense_layers: 1, ..options(Taylor::ParamFirst) };
+    let options = Options { layers: 1..2, ..options(Taylor::ParamFirst) };
     let found = importance(&files, &Processor::cpu(), &case.ids, &options, &mut |step| {
         steps = step.total;
         Ok(())

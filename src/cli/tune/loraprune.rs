@@ -60,8 +60,12 @@ pub fn run(args: &LoraPruneArgs) -> Result<()> {
     let first = args.dense_layers.unwrap_or(config.num_hidden_layers / 10);
     let prune = args.units.prune((first, args.dense_last_layers));
     super::check(&prune, config)?;
-    let gradual =
-        Gradual { prune: prune.clone(), every: args.prune_every, warmup: args.prune_warmup, cooldown: args.prune_cooldown };
+    let gradual = Gradual {
+        prune: prune.clone(),
+        every: args.prune_every,
+        warmup: args.prune_warmup,
+        cooldown: args.prune_cooldown,
+    };
     gradual.validate()?;
     let sha256 = opened.files.sha256()?;
     let lessons = args.train.lessons(&opened)?;
@@ -82,8 +86,7 @@ pub fn run(args: &LoraPruneArgs) -> Result<()> {
         options.batch
     ));
     let settings = serde_json::json!({ "training": options, "gradual": gradual });
-    let mut training =
-        Training::new(&opened.files, &processor, lessons.samples, options, Units::Fewer(gradual))?;
+    let mut training = Training::new(&opened.files, &processor, lessons.samples, options, Units::Fewer(gradual))?;
     args.train.run(NAME, &args.adapter, &mut training)?;
     let mut units = training.kept().cloned().ok_or_else(|| Error::Internal("a whole run dropped nothing".into()))?;
     let data = Some((lessons.data.display().to_string(), lessons.sha256));

@@ -242,7 +242,11 @@ impl TrainArgs {
             // What is there is good: a step that fails changes nothing.
             training.save(&checkpoint)?;
             let done = training.losses().len();
-            let what = format!("{done} of {} steps lie in {}: the same command goes on there", training.steps(), checkpoint.display());
+            let what = format!(
+                "{done} of {} steps lie in {}: the same command goes on there",
+                training.steps(),
+                checkpoint.display()
+            );
             return Err(error).context(what);
         }
         note(&format!("{taken} steps in {:.1} s", started.elapsed().as_secs_f64()));
