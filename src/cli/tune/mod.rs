@@ -1,6 +1,7 @@
 //! `secateur tune`: what needs gradients.
 
 mod llm_pruner;
+mod merge;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
@@ -17,12 +18,15 @@ pub enum TuneCommand {
     /// A backward pass in burn says how much the loss depends on the weights of every unit, to the first or second order. The file
     /// runs with --masks-in wherever a model runs. Nothing is trained.
     LlmPruner(llm_pruner::LlmPrunerArgs),
+    /// Add a LoRA adapter to a model's weights, as a Hugging Face folder
+    Merge(merge::MergeArgs),
 }
 
 /// Runs one of them.
 pub fn run(command: &TuneCommand) -> Result<()> {
     match command {
         TuneCommand::LlmPruner(args) => llm_pruner::run(args),
+        TuneCommand::Merge(args) => merge::run(args),
     }
 }
 
