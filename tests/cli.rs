@@ -14,6 +14,8 @@ mod calibrate;
 mod chat;
 #[path = "cli/convert.rs"]
 mod convert;
+#[path = "cli/lora.rs"]
+mod lora;
 #[path = "cli/results.rs"]
 mod results;
 #[path = "cli/table.rs"]

@@ -9,7 +9,7 @@ mod log;
 mod numbers;
 
 use secateur::config::{HistoryKind, Method, PruneConfig};
-use secateur::eval::report::{CalibrationRecord, DeviceRecord, ModelRecord};
+use secateur::eval::report::{CalibrationRecord, DeviceRecord, LoraRecord, ModelRecord};
 use secateur::eval::table::{
     Arm, BatchLine, BatchResult, DataKind, DataRecord, Fingerprint, Measure, MethodSpec, Protocol, Quality,
     QualityName, Schedule, Spec,
@@ -27,6 +27,7 @@ fn protocol() -> Protocol {
             model: "tiny|model".into(),
             model_sha256: "11aa".into(),
             model_format: "GGUF, F32".into(),
+            lora: LoraRecord::default(),
         },
         seq_len: 256,
         batch: 10,

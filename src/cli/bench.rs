@@ -15,6 +15,7 @@ use secateur::Error;
 use secateur::bench::{Ceilings, LlamaBench, Measured, Memory, Peer, Setup, Wish, measure, per_kernel, read_seconds};
 use secateur::config::{Method, ModelConfig, PruneConfig, PrunePhases};
 use secateur::engine::Engine;
+use secateur::eval::report::LoraRecord;
 use secateur::format::WeightFormat;
 use secateur::gpu::Gpu;
 use secateur::model::{ModelWeights, shapes};
@@ -77,6 +78,7 @@ pub struct BenchArgs {
 struct Subject {
     loaded: Loaded,
     name: String,
+    lora: LoraRecord,
     format: String,
     bytes: u64,
     seconds_read: Option<f64>,
@@ -127,6 +129,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             measured: memory,
         },
         model: subject.name.clone(),
+        lora: subject.lora.clone(),
         model_format: subject.format.clone(),
         model_bytes: subject.bytes,
         random_weights: args.shape.is_some(),
@@ -190,7 +193,7 @@ fn opened(args: &BenchArgs, wish: &Wish) -> Result<Subject> {
         peers.push(Box::new(secateur::bench::Burn::load(&opened.files, loaded.engine.gpu())?));
     }
     let (name, format, bytes) = (opened.name.clone(), opened.files.format_name(), opened.files.total_bytes());
-    Ok(Subject { loaded, name, format, bytes, seconds_read, peers })
+    Ok(Subject { loaded, name, lora: opened.lora_record(), format, bytes, seconds_read, peers })
 }
 
 /// llama.cpp beside us, where it can run the same.
@@ -198,6 +201,13 @@ fn llama_bench(args: &BenchArgs, path: &std::path::Path, opened: &Opened) -> Res
     let file = &opened.files.path;
     if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
         let what = format!("--llama-bench runs GGUF files, and {} is none", file.display());
+        return Err(Error::Setting(what).into());
+    }
+    if let Some(lora) = &opened.lora {
+        let what = format!(
+            "--llama-bench runs the file without {}: leave --lora out, or merge it first by `secateur convert --lora`",
+            lora.display()
+        );
         return Err(Error::Setting(what).into());
     }
     alone(args, "--llama-bench")?;
@@ -219,6 +229,10 @@ fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
         let what = format!("--shape {shape} stands in place of a model: leave --model {} out", args.model.model);
         return Err(Error::Setting(what).into());
     }
+    if args.model.lora.is_some() {
+        let what = format!("--shape {shape} has random weights, which no adapter is for: leave --lora out");
+        return Err(Error::Setting(what).into());
+    }
     let name = args.format.as_deref().unwrap_or("Q4_1");
     let format = WeightFormat::by_name(name).ok_or_else(|| Error::Unsupported {
         what: "weight format",
@@ -237,7 +251,15 @@ fn random(args: &BenchArgs, shape: &str, wish: &Wish) -> Result<Subject> {
     let loaded = Loaded { engine: engine?, seconds: started.elapsed().as_secs_f64() };
     let bytes = ModelWeights::random_bytes(&config, format);
     let format = format!("random {}", format.name());
-    Ok(Subject { loaded, name: shape.into(), format, bytes, seconds_read: None, peers: Vec::new() })
+    Ok(Subject {
+        loaded,
+        name: shape.into(),
+        format,
+        bytes,
+        seconds_read: None,
+        peers: Vec::new(),
+        lora: LoraRecord::default(),
+    })
 }
 
 fn rounds(wish: &Wish, subject: &mut Subject) -> Result<Measured> {

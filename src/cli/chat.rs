@@ -183,7 +183,7 @@ fn turn(conversation: &mut Conversation<'_>, text: Option<String>, json: &JsonSi
 
 fn greet(opened: &Opened, loaded: &Loaded, conversation: &Conversation<'_>, interactive: bool) {
     let info = loaded.engine.gpu().info();
-    say(&format!("{} on {} ({}), loaded in {:.1} s", opened.name, info.name, info.backend, loaded.seconds));
+    say(&format!("{} on {} ({}), loaded in {:.1} s", opened.title(), info.name, info.backend, loaded.seconds));
     say(&conversation.pruning());
     if interactive {
         say("Type /help for commands; Ctrl-C stops an answer.");

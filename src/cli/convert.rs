@@ -1,11 +1,13 @@
 //! `secateur convert`: a model into one GGUF file of another format. Needs no GPU.
 
 use super::interrupt::{self, Work};
+use super::load::adapted;
 use super::output::{JsonOption, bytes, note, print, say};
 use super::progress::{Unit, bar};
 use anyhow::Result;
 use clap::Args;
 use secateur::Error;
+use secateur::eval::report::LoraRecord;
 use secateur::model::convert::{self, Conversion, Kind, Permissions, Recipe, Words};
 use secateur::model::{ModelFiles, pull};
 use secateur::text;
@@ -22,6 +24,9 @@ pub struct ConvertArgs {
     /// Q5_K_M: mixtures, with more bits for the output head and where llama.cpp's have them
     #[arg(long, short, value_name = "FORMAT")]
     format: String,
+    /// Merge the LoRA adapter in FOLDER, in the form of Hugging Face's PEFT, into the weights
+    #[arg(long, value_name = "FOLDER")]
+    lora: Option<PathBuf>,
     /// The file to write
     #[arg(long, short, value_name = "FILE.gguf")]
     out: PathBuf,
@@ -38,6 +43,8 @@ pub struct ConvertArgs {
 #[derive(Serialize)]
 struct Converted {
     model: String,
+    #[serde(flatten)]
+    lora: LoraRecord,
     format: &'static str,
     path: String,
     source_bytes: u64,
@@ -57,6 +64,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let json = args.json.open()?;
     let files = ModelFiles::open(&pull::resolve(&args.model, &pull::models_dir()?)?)?;
     convert::check_target(&files, &args.out, may)?;
+    let files = adapted(files, args.lora.as_deref())?;
     let exported = text::export(&files.text, files.config.vocab_size)?;
     let words = Words { vocabulary: &exported.vocabulary, text: &files.text, adds_bos: exported.adds_bos };
     let conversion = Conversion::new(&files, recipe, &words, may)?;
@@ -82,6 +90,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let parameters: u64 = tensors.iter().map(|kind| kind.parameters).sum();
     let converted = Converted {
         model: args.model.clone(),
+        lora: LoraRecord {
+            lora: args.lora.as_ref().map(|lora| lora.display().to_string()),
+            lora_sha256: files.adapter_sha256().map(str::to_owned),
+        },
         format: recipe.name,
         path: target.to_string(),
         source_bytes: files.total_bytes(),

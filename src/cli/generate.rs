@@ -12,7 +12,7 @@ use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::needs::Purpose;
 use secateur::engine::{Sampler, SequenceOptions, Sequences};
-use secateur::eval::report::DeviceRecord;
+use secateur::eval::report::{DeviceRecord, LoraRecord};
 use secateur::protocol::Stop;
 use secateur::session::{Writer, Written};
 use secateur::text::{Message, Special, StopStrings};
@@ -93,6 +93,8 @@ struct GenerateReport<'a> {
     model: &'a str,
     model_format: String,
     #[serde(flatten)]
+    lora: LoraRecord,
+    #[serde(flatten)]
     device: DeviceRecord,
     version: &'static str,
 }
@@ -170,6 +172,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         seconds_load: loaded.seconds,
         model: &opened.name,
         model_format: opened.files.format_name(),
+        lora: opened.lora_record(),
         device: loaded.record(),
         version: env!("CARGO_PKG_VERSION"),
     })

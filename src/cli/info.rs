@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use needs::Demand;
 use secateur::config::{Method, ModelConfig, PruneConfig, TokenizerSource};
+use secateur::eval::report::LoraRecord;
 use secateur::format::WeightFormat;
 use secateur::model::ModelFiles;
 use secateur::model::catalogue::Catalogue;
@@ -39,6 +40,8 @@ struct Info {
     format: String,
     bytes: u64,
     sha256: String,
+    #[serde(flatten)]
+    lora: LoraRecord,
     licence: Option<String>,
     parameters: usize,
     family: String,
@@ -93,9 +96,9 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 fn describe(args: &InfoArgs, prune: &PruneConfig) -> Result<Info> {
     let opened = Opened::open(&args.model)?;
     let (files, tokenizer) = (&opened.files, &opened.tokenizer);
-    let sha256 = files.sha256()?;
+    let (sha256, base_sha256) = (files.sha256()?, files.base_sha256()?);
     let licence =
-        Catalogue::builtin()?.models.into_iter().find(|entry| entry.sha256 == sha256).map(|entry| entry.licence);
+        Catalogue::builtin()?.models.into_iter().find(|entry| entry.sha256 == base_sha256).map(|entry| entry.licence);
     let weights = weights(&opened);
     let mut ratios = RATIOS.to_vec();
     if prune.ratio > 0.0 && !ratios.contains(&prune.ratio) {
@@ -108,6 +111,7 @@ fn describe(args: &InfoArgs, prune: &PruneConfig) -> Result<Info> {
         format: files.format_name(),
         bytes: files.total_bytes(),
         sha256,
+        lora: opened.lora_record(),
         licence,
         parameters: weights.iter().map(|kind| kind.parameters).sum(),
         family: files.config.family_name().to_owned(),
@@ -214,6 +218,9 @@ fn text(info: &Info) -> String {
             ),
         ),
     ];
+    if let (Some(lora), Some(sha256)) = (&info.lora.lora, &info.lora.lora_sha256) {
+        lines.insert(3, ("lora", format!("{lora}, SHA-256 {sha256}")));
+    }
     for kind in &info.weights {
         let supported = if kind.supported { "" } else { " (no kernel reads this format)" };
         let line = format!(

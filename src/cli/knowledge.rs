@@ -59,7 +59,12 @@ impl KnowledgeOptions {
     ) -> Result<Prepared> {
         let model = &opened.files.config;
         let masks = match &options.masks_in {
-            Some(path) => Some(Arc::new(UnitSets::open(path, model, sha256)?)),
+            Some(path) => {
+                // Units that were chosen before the adapter was trained run with it.
+                let base = opened.files.adapter_sha256().map(|_| opened.files.base_sha256()).transpose()?;
+                let hashes: Vec<&str> = [Some(sha256), base.as_deref()].into_iter().flatten().collect();
+                Some(Arc::new(UnitSets::open_any(path, model, &hashes)?))
+            }
             None => None,
         };
         let mut prepared = Prepared { known: Knowledge { calibration: None, masks }, text: None };

@@ -20,6 +20,9 @@ pub struct ModelOptions {
     /// A GGUF file, a Hugging Face folder, or the name of a pulled model
     #[arg(long, short, value_name = "MODEL", env = "SECATEUR_MODEL", default_value = "smollm2-135m")]
     pub model: String,
+    /// Run the model with the LoRA adapter in FOLDER, in the form of Hugging Face's PEFT
+    #[arg(long, value_name = "FOLDER")]
+    pub lora: Option<PathBuf>,
     /// Part of a GPU's name, or its number in `secateur devices`
     #[arg(long, value_name = "NAME", env = "SECATEUR_DEVICE")]
     pub device: Option<String>,

@@ -139,6 +139,33 @@ pub fn check(gpu: &Gpu, files: &ModelFiles, purpose: Option<Purpose<'_>>) -> Res
     })
 }
 
+/// Refuses models that the device's memory cannot hold all at once, before any of them is uploaded: a model, and the same with
+/// adapters.
+///
+/// # Errors
+/// [`Error::ModelTooLarge`] with what would fit.
+pub fn check_together(gpu: &Gpu, models: &[&ModelFiles]) -> Result<()> {
+    let sizes = models.iter().map(|files| Ok(files.sizes(None)?.device)).collect::<Result<Vec<u64>>>()?;
+    fits_together(&gpu.info().name, &sizes, gpu.memory_available())
+}
+
+fn fits_together(adapter: &str, sizes: &[u64], available: Option<u64>) -> Result<()> {
+    let total: u64 = sizes.iter().sum();
+    let Some(available) = available.filter(|&available| available < total) else { return Ok(()) };
+    let fit = sizes.iter().scan(0, |sum, &size| Some((*sum += size, *sum).1)).take_while(|&sum| sum <= available);
+    let fit = fit.count().saturating_sub(1);
+    Err(Error::ModelTooLarge {
+        needed: megabytes(total),
+        parts: format!(
+            "its weights once for every adapter: {}",
+            sizes.iter().map(|&size| megabytes(size)).collect::<Vec<_>>().join(", ")
+        ),
+        adapter: adapter.to_owned(),
+        available: megabytes(available),
+        advice: format!("adapters that fit at once: {fit}; run the others in a table of their own"),
+    })
+}
+
 /// The largest context below `context` that fits, in whole steps.
 fn largest_context(context: usize, fits: &dyn Fn(usize) -> bool) -> Option<usize> {
     // What is needed grows with the context, so that steps that fit come before those that do not.
@@ -158,6 +185,16 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_that_do_not_fit_together_are_told_how_many_do() {
+        assert!(fits_together("x", &[100, 200], Some(300)).is_ok());
+        assert!(fits_together("x", &[100, 200], None).is_ok());
+        let error = fits_together("x", &[100_000_000, 200_000_000, 200_000_000], Some(300_000_000)).unwrap_err();
+        for word in ["500.0 MB", "100.0 MB, 200.0 MB, 200.0 MB", "300.0 MB", "fit at once: 1"] {
+            assert!(error.to_string().contains(word), "`{error}` lacks `{word}`");
+        }
+    }
 
     #[test]
     fn the_largest_context_that_fits() {

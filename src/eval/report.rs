@@ -27,10 +27,24 @@ pub struct DeviceRecord {
 pub struct ModelRecord {
     /// What the user named.
     pub model: String,
-    /// SHA-256 of the model's file (of a folder: of its list of hashes).
+    /// SHA-256 of the model's file (of a folder: of its list of hashes); with an adapter, of both.
     pub model_sha256: String,
     /// Format of the file.
     pub model_format: String,
+    /// The adapter.
+    #[serde(flatten)]
+    pub lora: LoraRecord,
+}
+
+/// The LoRA adapter of a run; `null` where the model ran without one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoraRecord {
+    /// What the user named.
+    #[serde(default)]
+    pub lora: Option<String>,
+    /// SHA-256 of the adapter's scale and factors.
+    #[serde(default)]
+    pub lora_sha256: Option<String>,
 }
 
 /// The calibration of a run.

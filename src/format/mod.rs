@@ -166,6 +166,12 @@ impl WeightFormat {
         self.format().block()
     }
 
+    /// The format that values have which are changed: floats keep theirs, blocks become F16, for in blocks a small change would be
+    /// rounded away.
+    pub fn unpacked(self) -> WeightFormat {
+        if self.block().0 == 1 { self } else { WeightFormat::F16 }
+    }
+
     /// Values of whole rows, in file order.
     pub fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
         let (elements, size) = self.block();

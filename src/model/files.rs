@@ -303,6 +303,29 @@ impl ModelFiles {
         Ok(hex(&Sha256::digest(list)))
     }
 
+    /// The bytes of a folder's `config.json`; `None` of a GGUF file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn raw_config(&self) -> Option<&[u8]> {
+        match &self.format {
+            Format::Gguf { .. } => None,
+            Format::HuggingFace { raw_config } => Some(raw_config),
+        }
+    }
+
+    /// Names of all tensors in the files, used or not.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn stored_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Type, shape and bytes of a tensor in the files, used or not, with what an adapter made of it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn stored(&self, name: &str) -> Option<(TensorType, &[usize], &[u8])> {
+        let entry = self.tensors.get(name)?;
+        let file = self.files.iter().chain(&self.merged).nth(entry.file)?;
+        Some((entry.kind, &entry.shape, file.get(entry.range.clone())?))
+    }
+
     /// The same model with these tensors of an adapter in place of its own: the name in the files, type and bytes of each.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn with_merged(mut self, merged: Vec<(String, TensorType, Vec<u8>)>, sha256: String) -> ModelFiles {

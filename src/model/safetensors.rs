@@ -151,6 +151,12 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// What the bytes of a `config.json` say; `path` is for errors.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn parse_config(bytes: &[u8], path: &Path) -> Result<ModelConfig> {
+    config::parse(bytes, path)
+}
+
 /// Where the data of a safetensors file begins, and what its header says: offsets from there on, which lie in the file.
 pub(super) fn read_header(file: &MappedFile) -> Result<(usize, Metadata)> {
     let bad = |what: String| Error::bad_file(file.path(), what);

@@ -108,15 +108,23 @@ impl UnitSets {
     /// [`Error::Io`]; [`Error::BadFile`] for a file that is none, is damaged, was made for another model, or keeps units that
     /// do not exist.
     pub fn open(path: &Path, model: &ModelConfig, sha256: &str) -> Result<UnitSets> {
+        UnitSets::open_any(path, model, &[sha256])
+    }
+
+    /// Reads a file for a model that goes by several hashes: its own, and that of the model without its adapter.
+    ///
+    /// # Errors
+    /// As [`UnitSets::open`].
+    pub fn open_any(path: &Path, model: &ModelConfig, sha256: &[&str]) -> Result<UnitSets> {
         let tensors = Tensors::open(path)?;
         let origin: Origin = tensors.recipe("a set of kept units, as `secateur masks` writes it")?;
         if origin.format != FORMAT {
             let found = origin.format;
             return Err(tensors.bad(&format!("it has format {found}, this version reads {FORMAT}: update Secateur")));
         }
-        if origin.model_sha256 != sha256 {
-            let made_for = &origin.model_sha256;
-            let what = format!("these units are of another model (SHA-256 {made_for}; this model's is {sha256})");
+        if !sha256.contains(&origin.model_sha256.as_str()) {
+            let (made_for, own) = (&origin.model_sha256, sha256.join(", or "));
+            let what = format!("these units are of another model (SHA-256 {made_for}; this model's is {own})");
             return Err(tensors.bad(&what));
         }
         let beyond = format!("layers.{}.", model.num_hidden_layers);

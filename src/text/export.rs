@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 /// What splitting rules and spellings differ in: words, contractions, numbers, blanks, line ends, scripts, signs, code. All of it is
 /// composed already: that a tokenizer composes characters first is a remark, no refusal.
-const SAMPLE: &str = "The quick brown fox's 12345 jumps — it'll cost $3.50, WON'T it?\n\n\tif (x_1 >= 0x7F) { return \"naïve\"; }\r\n  \
+pub(super) const SAMPLE: &str = "The quick brown fox's 12345 jumps — it'll cost $3.50, WON'T it?\n\n\tif (x_1 >= 0x7F) { return \"naïve\"; }\r\n  \
     Straße ΑΒΓ привет мир עברית عربي हिन्दी 你好，世界 1234567 ３ 日本語テスト 한국어 🦙🏽👩‍👩‍👧 a   b    c\u{a0}d <s> </s> <|x|> \
     http://example.com/a?b=c&d=1 ...!!! ((())) #include <vec> f'{i}' 'S 'T HE'S I'VE \n \n   \n";
 

@@ -52,14 +52,7 @@ pub(super) fn read(vocabulary: &GgufVocabulary, structural: &[u32]) -> Result<Pa
         return Err(Error::Text(format!("the unknown token's id is {id}, but there are {} tokens", tokens.len())));
     }
     let kinds = kinds(vocabulary, structural)?;
-    let added = tokens.iter().zip(&kinds).zip(0u32..).filter_map(|((token, kind), id)| match kind {
-        Kind::Control | Kind::Unknown => Some(AddedToken::new(id, token, true)),
-        Kind::UserDefined => Some(AddedToken::new(id, token, false)),
-        _ => None,
-    });
-    let strips = vocabulary.special_rstrip && vocabulary.model == "llama";
-    let rstrip = |token: &AddedToken| strips && !NEVER_STRIPPING.contains(&token.content.as_str());
-    let added: Vec<AddedToken> = added.map(|token| AddedToken { rstrip: rstrip(&token), ..token }).collect();
+    let added = added_of(vocabulary, &kinds);
     match vocabulary.model.as_str() {
         "gpt2" => byte_level(vocabulary, &kinds, ids, added),
         "llama" => sentence_piece(vocabulary, &kinds, ids, added),
@@ -69,6 +62,25 @@ pub(super) fn read(vocabulary: &GgufVocabulary, structural: &[u32]) -> Result<Pa
             supported: "llama, gpt2".into(),
         }),
     }
+}
+
+/// The tokens that are cut out of the text as it is written.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn added(vocabulary: &GgufVocabulary, structural: &[u32]) -> Result<Vec<AddedToken>> {
+    Ok(added_of(vocabulary, &kinds(vocabulary, structural)?))
+}
+
+fn added_of(vocabulary: &GgufVocabulary, kinds: &[Kind]) -> Vec<AddedToken> {
+    let added = vocabulary.tokens.iter().zip(kinds).zip(0u32..).filter_map(|((token, kind), id)| match kind {
+        Kind::Control | Kind::Unknown => Some(AddedToken::new(id, token, true)),
+        Kind::UserDefined => Some(AddedToken::new(id, token, false)),
+        _ => None,
+    });
+    let strips = vocabulary.special_rstrip && vocabulary.model == "llama";
+    let rstrip = |token: &AddedToken| strips && !NEVER_STRIPPING.contains(&token.content.as_str());
+    added.map(|token| AddedToken { rstrip: rstrip(&token), ..token }).collect()
 }
 
 fn check_len(name: &str, found: usize, expected: usize) -> Result<()> {
@@ -115,13 +127,11 @@ fn pieces(vocabulary: &GgufVocabulary, kinds: &[Kind], spelling: &Spelling) -> V
     vocabulary.tokens.iter().zip(kinds).map(piece).collect()
 }
 
-fn byte_level(
-    vocabulary: &GgufVocabulary,
-    kinds: &[Kind],
-    ids: HashMap<String, u32>,
-    added: Vec<AddedToken>,
-) -> Result<Parts> {
-    let rule = pre::by_name(&vocabulary.pre)?;
+/// The two tokens of every merge.
+///
+/// # Errors
+/// [`Error::Text`] for one that is not of two.
+pub(super) fn merges(vocabulary: &GgufVocabulary) -> Result<Vec<(String, String)>> {
     let merges = vocabulary.merges.iter().enumerate().map(|(rank, merge)| {
         // A token may begin with a space, but not hold one further on.
         let space = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
@@ -130,9 +140,19 @@ fn byte_level(
             _ => Err(Error::Text(format!("merge {rank} of the file's vocabulary, `{merge}`, is not two tokens"))),
         }
     });
+    merges.collect()
+}
+
+fn byte_level(
+    vocabulary: &GgufVocabulary,
+    kinds: &[Kind],
+    ids: HashMap<String, u32>,
+    added: Vec<AddedToken>,
+) -> Result<Parts> {
+    let rule = pre::by_name(&vocabulary.pre)?;
     let spec = BpeSpec {
         vocab: ids,
-        merges: merges.collect::<Result<_>>()?,
+        merges: merges(vocabulary)?,
         ignore_merges: rule.ignore_merges,
         special: added.iter().filter(|token| token.special).map(|token| token.content.clone()).collect(),
         ..BpeSpec::default()

@@ -10,6 +10,7 @@ mod added;
 mod bpe;
 mod export;
 mod gguf;
+mod hub;
 mod jinja;
 mod json;
 mod pieces;
@@ -21,6 +22,7 @@ mod template;
 mod tokenizer;
 
 pub use export::{Exported, export};
+pub use hub::{HubFile, hub_files};
 pub use prompt::{ChatPrompt, Message};
 pub use stream::{StopStrings, StreamDecoder};
 pub use template::ChatTemplate;

@@ -3,63 +3,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod folder;
+mod peft;
 mod refused;
 
-use common::device::Random;
+use common::adapters::{adapter, factors, matrices, shape};
 use common::quantise;
 use common::tiny_model::{KINDS, TinySpec, write_hf_folder};
 use secateur::Error;
-use secateur::config::ModelConfig;
-use secateur::model::adapter::{Adapter, Factors, FactorsByMatrix};
+use secateur::model::adapter::{Adapter, Factors};
 use secateur::model::{LayerTensor, ModelFiles, TensorRole, TensorType};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-
-/// Rows and columns of a matrix.
-fn shape(config: &ModelConfig, tensor: LayerTensor) -> [usize; 2] {
-    let query = config.num_attention_heads * config.head_dim;
-    let key = config.num_key_value_heads * config.head_dim;
-    match tensor {
-        LayerTensor::Q => [query, config.hidden_size],
-        LayerTensor::K | LayerTensor::V => [key, config.hidden_size],
-        LayerTensor::O => [config.hidden_size, query],
-        LayerTensor::Down => [config.hidden_size, config.intermediate_size],
-        _ => [config.intermediate_size, config.hidden_size],
-    }
-}
-
-fn values(random: &mut Random, count: usize, size: f32) -> Vec<f32> {
-    (0..count).map(|_| size * (random.below(1 << 16) as f32 / (1 << 15) as f32 - 1.0)).collect()
-}
-
-/// Factors of these matrices, large enough to matter. What is one matrix in a folder has one `a`.
-fn factors(config: &ModelConfig, rank: usize, matrices: &[(usize, LayerTensor)]) -> FactorsByMatrix {
-    let of = |&(layer, tensor): &(usize, LayerTensor)| {
-        let [rows, cols] = shape(config, tensor);
-        let first = match tensor {
-            LayerTensor::K | LayerTensor::V if config.blocks.fused => LayerTensor::Q,
-            LayerTensor::Up if config.blocks.fused => LayerTensor::Gate,
-            other => other,
-        };
-        let a = values(&mut Random((100 * layer + first as usize) as u64), rank * cols, (1.0 / cols as f32).sqrt());
-        let b = values(&mut Random((9000 + 100 * layer + tensor as usize) as u64), rows * rank, 0.8);
-        ((layer, tensor), Factors { a, b })
-    };
-    matrices.iter().map(of).collect()
-}
-
-/// Every matrix of a model.
-fn matrices(config: &ModelConfig) -> Vec<(usize, LayerTensor)> {
-    let there = |tensor: &LayerTensor| tensor.is_in(&config.blocks);
-    (0..config.num_hidden_layers)
-        .flat_map(|layer| LayerTensor::MATRICES.into_iter().filter(there).map(move |tensor| (layer, tensor)))
-        .collect()
-}
-
-fn adapter(config: &ModelConfig) -> Adapter {
-    Adapter::new(config, 3, 5.0, factors(config, 3, &matrices(config))).unwrap()
-}
 
 fn open_gguf(spec: &TinySpec) -> ModelFiles {
     ModelFiles::from_gguf_bytes("tiny.gguf", spec.gguf().to_bytes()).unwrap()

@@ -1,6 +1,7 @@
 //! Adapters with one thing wrong each.
 
-use super::{adapter, factors, matrices, open_gguf};
+use super::open_gguf;
+use crate::common::adapters::{adapter, factors, matrices};
 use crate::common::tiny_model::TinySpec;
 use safetensors::tensor::{Dtype, TensorView};
 use secateur::Error;

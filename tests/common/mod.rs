@@ -2,6 +2,7 @@
 // Each binary compiles all of it and uses a part.
 #![allow(dead_code)]
 
+pub mod adapters;
 pub mod calibrations;
 pub mod device;
 pub mod drawing;

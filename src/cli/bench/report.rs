@@ -3,7 +3,7 @@
 use secateur::bench::per_kernel::KernelRow;
 use secateur::bench::{Ceilings, ChoiceCost, Memory, PeerRecord, PeerRun, Run};
 use secateur::config::{ModelConfig, PruneConfig};
-use secateur::eval::report::DeviceRecord;
+use secateur::eval::report::{DeviceRecord, LoraRecord};
 use secateur::gpu::Gpu;
 use secateur::kernels::matrix;
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct BenchReport {
     pub load: LoadReport,
     /// What was named: a model, or a shape.
     pub model: String,
+    /// The adapter.
+    #[serde(flatten)]
+    pub lora: LoraRecord,
     /// The file's format, or that of the random weights.
     pub model_format: String,
     /// Bytes of the weights' files, or of the random matrices.

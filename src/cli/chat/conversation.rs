@@ -11,6 +11,7 @@ use anyhow::Result;
 use secateur::Error;
 use secateur::config::{Method, PruneConfig, SamplingConfig};
 use secateur::engine::{Engine, Sampler, SequenceOptions, Sequences};
+use secateur::eval::report::LoraRecord;
 use secateur::protocol::Stop;
 use secateur::prune::{Flops, Knowledge};
 use secateur::session::{Writer, Written};
@@ -57,6 +58,8 @@ pub struct Transcript<'a> {
     sampling: &'a SamplingConfig,
     context: usize,
     model: &'a str,
+    #[serde(flatten)]
+    lora: LoraRecord,
     adapter: &'a str,
     version: &'static str,
 }
@@ -328,6 +331,7 @@ impl<'a> Conversation<'a> {
             sampling: &self.settings.sampling,
             context: self.context,
             model: &self.opened.name,
+            lora: self.opened.lora_record(),
             adapter: &self.engine.gpu().info().name,
             version: env!("CARGO_PKG_VERSION"),
         }

@@ -1,5 +1,7 @@
 //! `secateur eval table`: methods by ratios by data sets in one run.
 
+mod tuned;
+
 use crate::cli::interrupt;
 use crate::cli::knowledge::{KnowledgeOptions, Prepared};
 use crate::cli::load::{Loaded, Opened, data_file};
@@ -15,10 +17,11 @@ use secateur::eval::data::TextData;
 use secateur::eval::report::ModelRecord;
 use secateur::eval::table::{
     Activity, Arm, DataSet, Ended, EngineWork, Fingerprint, Log, Measure, MethodSpec, Progress, Protocol, Schedule,
-    Spec, Table, TaskSpec, Watch, check_out, json, markdown, rows, run as run_steps, write_all,
+    Spec, Table, TaskSpec, TunedSpec, Watch, check_out, json, markdown, rows, run as run_steps, write_all,
 };
 use secateur::eval::tasks::{FewShot, Questions, TaskData, TaskName};
 use std::path::PathBuf;
+use tuned::Tuned;
 
 /// Arguments of `secateur eval table`.
 #[derive(Debug, Args)]
@@ -38,6 +41,9 @@ pub struct TableArgs {
     /// Wished mean pruning ratios, in (0, 1) [default: 0.2,0.4]
     #[arg(long, value_delimiter = ',', value_name = "RATIOS", allow_negative_numbers = true)]
     ratios: Option<Vec<f64>>,
+    /// Units of files, as `secateur masks` and `secateur tune` write them, each with a LoRA adapter where it has one
+    #[arg(long, num_args = 1.., value_name = "[NAME=]MASKS[,ADAPTER]")]
+    tuned: Option<Vec<TunedSpec>>,
     /// Texts for perplexity: files as for `eval perplexity`, each with a name of its own where wanted
     #[arg(long, num_args = 1.., value_name = "[NAME=]FILE")]
     data: Option<Vec<String>>,
@@ -88,15 +94,17 @@ fn task(text: &str) -> Result<TaskSpec, String> {
 /// Measures, or goes on measuring, and writes the table.
 pub fn run(args: &TableArgs) -> Result<()> {
     let spec = spec(args)?;
-    let arms = spec.arms(&args.probe.config())?;
+    let mut arms = spec.arms(&args.probe.config())?;
     let json_sink = args.json.open()?;
     check_out(&args.out, args.resume)?;
     let opened = Opened::open(&args.model)?;
+    let mut tuned = Tuned::open(&spec.tuned, &opened, &mut arms)?;
     let data = data_sets(&spec, &opened)?;
     let model = opened.record()?;
     let sha256 = model.model_sha256.clone();
     let prepared = prepare(args, &spec, (&opened, &sha256), (&arms, &data))?;
-    let loaded = opened.load(&args.model)?;
+    // On the device, adapted weights are not needed in main memory.
+    let (loaded, adapted) = opened.load_with(&args.model, &std::mem::take(&mut tuned.models))?;
 
     let fingerprint = fingerprint(&spec, model, (&arms, &data), (&prepared, &opened, &loaded))?;
     let batches = data.iter().map(|set| set.record.data_batches).collect();
@@ -104,7 +112,7 @@ pub fn run(args: &TableArgs) -> Result<()> {
     // Before anything long: a log of something else is found here.
     let resumed = if args.resume { Some(Log::resume(&args.out, &fingerprint, &schedule)?) } else { None };
     let known = prepared.finish(&opened, &loaded.engine)?;
-    let mut work = EngineWork::new(&loaded.engine, &known.knowledge, &data, &arms)?;
+    let mut work = EngineWork::new(&data, &arms, tuned.places(&arms, &known.knowledge, (&loaded.engine, &adapted)))?;
     let mut log = match resumed {
         Some(log) => log,
         None => Log::create(&args.out, &fingerprint)?,
@@ -152,6 +160,7 @@ fn spec(args: &TableArgs) -> Result<Spec> {
         spec.methods = methods.iter().map(|&name| MethodSpec::from(Method::from(name))).collect();
     }
     set(&mut spec.ratios, &args.ratios);
+    set(&mut spec.tuned, &args.tuned);
     set(&mut spec.data, &args.data);
     set(&mut spec.tasks, &args.task);
     set(&mut spec.seq_len, &args.seq_len);
@@ -209,7 +218,8 @@ fn prepare(
         KnowledgeOptions { calibration: spec.calibration.clone(), calibration_samples: spec.calibration_samples };
     let longest = data.iter().map(|set| set.largest().1).max().unwrap_or(spec.seq_len);
     let options = PruneOptions { method: None, ratio: None, masks_in: None, prune: None, probe: args.probe.clone() };
-    let prune: Vec<_> = arms.iter().map(|arm| &arm.prune).collect();
+    // Units of files are opened already.
+    let prune: Vec<_> = arms.iter().filter(|arm| arm.tuned.is_none()).map(|arm| &arm.prune).collect();
     if knowledge.calibration.is_none() {
         if let Some(arm) = arms.iter().find(|arm| arm.prune.needs_calibration()) {
             let what = format!("`{}` needs calibrated statistics: give --calibration FILE", arm.series);

@@ -3,6 +3,7 @@
 mod llm_pruner;
 mod lora;
 mod loraprune;
+mod merge;
 mod train;
 
 use super::options::{BlockName, ModelOptions};
@@ -31,6 +32,8 @@ pub enum TuneCommand {
     ///
     /// Units are judged by the adapter's factors and their gradients alone.
     Loraprune(loraprune::LoraPruneArgs),
+    /// Add a LoRA adapter to a model's weights, as a Hugging Face folder
+    Merge(merge::MergeArgs),
 }
 
 /// Runs one of them.
@@ -39,6 +42,7 @@ pub fn run(command: &TuneCommand) -> Result<()> {
         TuneCommand::LlmPruner(args) => llm_pruner::run(args),
         TuneCommand::Lora(args) => lora::run(args),
         TuneCommand::Loraprune(args) => loraprune::run(args),
+        TuneCommand::Merge(args) => merge::run(args),
     }
 }
 

@@ -25,7 +25,9 @@ const FORMAT: u32 = 1;
 /// How many differences are named.
 const NAMED: usize = 4;
 /// What may differ between a run and its resumption: where the same bytes lie.
-const FREE: [&str; 2] = ["protocol.model", "protocol.calibration.data"];
+const FREE: [&str; 3] = ["protocol.model", "protocol.lora", "protocol.calibration.data"];
+/// The same of every arm, behind its place.
+const FREE_OF_ARMS: [&str; 2] = ["].tuned.masks", "].tuned.lora"];
 
 /// Everything that the numbers of a table depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -287,7 +289,7 @@ fn check_same(path: &Path, then: &Value, now: &Value) -> Result<()> {
 
 /// Collects the places where two values differ, with both values.
 fn differences(place: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
-    if then == now || FREE.contains(&place) {
+    if then == now || FREE.contains(&place) || FREE_OF_ARMS.iter().any(|end| place.ends_with(end)) {
         return;
     }
     match (then, now) {

@@ -154,11 +154,26 @@ fn protocol(text: &mut String, rows: &[Row], first: &Row) {
         let _ = writeln!(text, "- {what}: {value}");
     };
     line("model", format!("{} ({}), SHA-256 `{}`", cell(&p.model.model), p.model.model_format, p.model.model_sha256));
+    if let (Some(lora), Some(sha256)) = (&p.model.lora.lora, &p.model.lora.lora_sha256) {
+        line("adapter", format!("{}, SHA-256 `{sha256}`", cell(lora)));
+    }
     let mut seen = Vec::new();
     for row in rows {
         if !seen.contains(&&row.data.data) {
             seen.push(&row.data.data);
             line("data", data(row));
+        }
+    }
+    let mut seen = Vec::new();
+    for (arm, tuned) in rows.iter().filter_map(|row| row.tuned.as_ref().map(|tuned| (&row.name, tuned))) {
+        if !seen.contains(&arm) {
+            seen.push(arm);
+            let units = format!("units of {}, SHA-256 `{}`", cell(&tuned.masks), tuned.masks_sha256);
+            let adapter = tuned.lora.as_ref().zip(tuned.lora_sha256.as_ref());
+            let adapter = adapter.map_or_else(String::new, |(lora, sha256)| {
+                format!("; weights with {}, SHA-256 `{sha256}`", cell(lora))
+            });
+            line(&cell(arm), units + &adapter);
         }
     }
     let calibration = p

@@ -15,6 +15,7 @@ mod schema;
 mod spec;
 mod svg;
 mod tally;
+mod tuned;
 mod work;
 mod write;
 
@@ -23,7 +24,8 @@ pub use markdown::markdown;
 pub use runner::{Activity, Ended, Progress, Watch, Work, run};
 pub use schedule::{Schedule, Step};
 pub use schema::{DataKind, DataRecord, Protocol, Quality, QualityName, Row, Table, loss_per_saving};
-pub use spec::{Arm, MethodSpec, Spec, TaskSpec};
+pub use spec::{Arm, MethodSpec, Spec, TaskSpec, check_names};
 pub use tally::{Measure, rows};
-pub use work::{DataSet, EngineWork};
+pub use tuned::{TunedRecord, TunedSpec};
+pub use work::{DataSet, EngineWork, Place};
 pub use write::{csv, json, write_all};

@@ -1,5 +1,6 @@
 //! The result of a table: rows of stable names, each with everything it depends on.
 
+use super::tuned::TunedRecord;
 use crate::config::{Method, PruneConfig};
 use crate::eval::report::{CalibrationRecord, DeviceRecord, ModelRecord};
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,9 @@ pub struct Row {
     pub rounds_agree: Option<bool>,
     /// All settings of pruning.
     pub prune: PruneConfig,
+    /// The files of units and adapter that ran; `null` where a method chose.
+    #[serde(default)]
+    pub tuned: Option<TunedRecord>,
     /// What all rows share.
     #[serde(flatten)]
     pub protocol: Protocol,

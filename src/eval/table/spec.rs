@@ -1,6 +1,7 @@
 //! What the user asks for: as options of the command line, or as a TOML or JSON file where arms have options of their
 //! own.
 
+use super::tuned::{TunedRecord, TunedSpec};
 use crate::config::{Method, PruneConfig, PrunePhases};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ pub struct Spec {
     pub methods: Vec<MethodSpec>,
     /// Wished mean pruning ratios, in (0, 1), of methods that name none.
     pub ratios: Vec<f64>,
+    /// Units of files, with adapters.
+    pub tuned: Vec<TunedSpec>,
     /// Texts for perplexity, each `FILE` or `NAME=FILE`.
     pub data: Vec<String>,
     /// Multiple-choice tasks.
@@ -48,6 +51,7 @@ impl Default for Spec {
         Spec {
             methods: [Method::FullBatch, Method::Pp].map(MethodSpec::from).to_vec(),
             ratios: vec![0.2, 0.4],
+            tuned: Vec::new(),
             data: Vec::new(),
             tasks: Vec::new(),
             max_chars: None,
@@ -126,6 +130,24 @@ pub struct Arm {
     pub series: String,
     /// All settings.
     pub prune: PruneConfig,
+    /// The files that it runs, where it runs those of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<TunedRecord>,
+}
+
+/// Refuses two arms of one name.
+///
+/// # Errors
+/// [`Error::Setting`] with the name.
+pub fn check_names(arms: &[Arm]) -> Result<()> {
+    let mut names = HashSet::new();
+    match arms.iter().find(|arm| !names.insert(arm.name.as_str())) {
+        None => Ok(()),
+        Some(twice) => {
+            let what = format!("two arms are called `{}`: give one of their methods a `name`", twice.name);
+            Err(Error::Setting(what))
+        }
+    }
 }
 
 impl Spec {
@@ -171,11 +193,11 @@ impl Spec {
         let base = overlaid(base, &self.options, "options")?;
         let dense = PruneConfig { method: Method::Dense, ratio: 0.0, phases, ..base.clone() };
         dense.validate()?;
-        let mut arms = vec![Arm { name: "dense".into(), series: "dense".into(), prune: dense }];
+        let mut arms = vec![Arm { name: "dense".into(), series: "dense".into(), prune: dense, tuned: None }];
         let pruned = self.methods.iter().filter(|spec| spec.method != Method::Dense);
         for spec in pruned {
             if spec.method == Method::Masks {
-                let what = "units of a file have no ratio: a table cannot hold `masks`, use `eval perplexity`";
+                let what = "`masks` runs the units of a file, and a table names its files: use --tuned FILE";
                 return Err(Error::Setting(what.into()));
             }
             let series = spec.name.clone().unwrap_or_else(|| spec.method.name().to_string());
@@ -192,17 +214,11 @@ impl Spec {
                 }
                 let prune = PruneConfig { method: spec.method, ratio, phases, ..settings.clone() };
                 prune.validate()?;
-                arms.push(Arm { name: format!("{series} {ratio}"), series: series.clone(), prune });
+                arms.push(Arm { name: format!("{series} {ratio}"), series: series.clone(), prune, tuned: None });
             }
         }
-        let mut names = HashSet::new();
-        match arms.iter().find(|arm| !names.insert(arm.name.as_str())) {
-            None => Ok(arms),
-            Some(twice) => {
-                let what = format!("two arms are called `{}`: give one of their methods a `name`", twice.name);
-                Err(Error::Setting(what))
-            }
-        }
+        check_names(&arms)?;
+        Ok(arms)
     }
 
     /// The texts: a name, which is the file's without its ending where none is given, and the file.
@@ -212,7 +228,7 @@ impl Spec {
 }
 
 /// A data set's name and file from `FILE` or `NAME=FILE`; a file that exists as it is written is one.
-fn named(given: &str) -> (String, PathBuf) {
+pub(super) fn named(given: &str) -> (String, PathBuf) {
     match given.split_once('=').filter(|_| !Path::new(given).exists()) {
         Some((name, path)) if !name.is_empty() => (name.to_string(), PathBuf::from(path)),
         _ => {

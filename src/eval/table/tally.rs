@@ -112,6 +112,7 @@ fn row(
         kept_mlp: kept.iter().map(|layer| layer.channels).collect(),
         rounds_agree: run.rounds_agree(fingerprint.protocol.rounds),
         prune: spec.prune.clone(),
+        tuned: spec.tuned.clone(),
         protocol: fingerprint.protocol.clone(),
     }
 }

@@ -106,43 +106,63 @@ fn requests<'a>(questions: &'a Questions, batch: &'a [usize]) -> impl Iterator<I
     batch.iter().filter_map(|&index| questions.requests.get(index))
 }
 
+/// What an arm runs on.
+#[derive(Clone)]
+pub struct Place {
+    /// The model, with the arm's adapter where it has one.
+    pub engine: Arc<Engine>,
+    /// What its method builds on.
+    pub known: Knowledge,
+}
+
 /// Arms at work on data sets, one batch at a time.
 pub struct EngineWork<'a> {
-    engine: &'a Arc<Engine>,
-    known: &'a Knowledge,
     data: &'a [DataSet],
     arms: &'a [Arm],
-    scorer: Scorer,
+    /// Of every arm.
+    places: Vec<Place>,
+    /// One an engine.
+    scorers: Vec<Scorer>,
+    /// Which one each arm uses.
+    scorer_of: Vec<usize>,
     choosers: Vec<Chooser>,
     /// Tokens of the longest sample of all data.
     length: usize,
 }
 
 impl<'a> EngineWork<'a> {
-    /// Prepares every arm, so that what cannot be run is found before anything long starts.
+    /// Prepares every arm at its place, so that what cannot be run is found before anything long starts.
     ///
     /// # Errors
     /// [`Error::Setting`] for samples longer than the calibration; those of [`Engine::chooser`], for an arm by its name, and
     /// of [`Scorer::new`].
-    pub fn new(
-        engine: &'a Arc<Engine>,
-        known: &'a Knowledge,
-        data: &'a [DataSet],
-        arms: &'a [Arm],
-    ) -> Result<EngineWork<'a>> {
+    pub fn new(data: &'a [DataSet], arms: &'a [Arm], places: Vec<Place>) -> Result<EngineWork<'a>> {
         let largest: Vec<(usize, usize)> = data.iter().map(DataSet::largest).collect();
         let samples = largest.iter().map(|(samples, _)| *samples).max().unwrap_or(0);
         let length = largest.iter().map(|(_, length)| *length).max().unwrap_or(0);
-        let scorer = Scorer::new(engine, samples, length)?;
+        let (mut engines, mut scorers, mut scorer_of): (Vec<&Arc<Engine>>, Vec<Scorer>, Vec<usize>) =
+            Default::default();
         let mut choosers = Vec::with_capacity(arms.len());
-        for arm in arms {
+        if arms.len() != places.len() {
+            return Err(Error::Internal(format!("{} places for {} arms", places.len(), arms.len())));
+        }
+        for (arm, Place { engine, known }) in arms.iter().zip(&places) {
+            let at = match engines.iter().position(|other| Arc::ptr_eq(other, engine)) {
+                Some(at) => at,
+                None => {
+                    engines.push(engine);
+                    scorers.push(Scorer::new(engine, samples, length)?);
+                    scorers.len() - 1
+                }
+            };
+            scorer_of.push(at);
             let chooser = engine.chooser(&arm.prune, known, length)?;
             if let Some(history) = chooser.history() {
                 history.check(length)?;
             }
             choosers.push(chooser);
         }
-        Ok(EngineWork { engine, known, data, arms, scorer, choosers, length })
+        Ok(EngineWork { data, arms, places, scorers, scorer_of, choosers, length })
     }
 
     /// Kept units of every arm, by layer.
@@ -151,14 +171,14 @@ impl<'a> EngineWork<'a> {
     }
 
     fn text(&mut self, arm: usize, samples: &[Vec<u32>]) -> Result<BatchResult> {
-        let batch = perplexity::score(&mut self.scorer, &mut self.choosers[arm], samples)?;
+        let batch = perplexity::score(&mut self.scorers[self.scorer_of[arm]], &mut self.choosers[arm], samples)?;
         let tokens = samples.iter().map(Vec::len).sum();
         Ok(result(batch.seconds, (tokens, batch.tokens), vec![batch.nll], batch.flops))
     }
 
     fn task(&mut self, arm: usize, questions: &Questions, batch: &[usize]) -> Result<BatchResult> {
         let requests: Vec<&Request> = requests(questions, batch).collect();
-        let batch = tasks::score(&mut self.scorer, &mut self.choosers[arm], &requests)?;
+        let batch = tasks::score(&mut self.scorers[self.scorer_of[arm]], &mut self.choosers[arm], &requests)?;
         let scores = batch.scored.iter().map(|scored| scored.log_likelihood).collect();
         Ok(result(batch.seconds, (batch.tokens, 0), scores, batch.flops))
     }
@@ -189,7 +209,8 @@ impl Work for EngineWork<'_> {
     fn start(&mut self, arm: usize, _data: usize) -> Result<()> {
         // The others are what they were.
         if self.follows(arm) {
-            self.choosers[arm] = self.engine.chooser(&self.arms[arm].prune, self.known, self.length)?;
+            let Place { engine, known } = &self.places[arm];
+            self.choosers[arm] = engine.chooser(&self.arms[arm].prune, known, self.length)?;
         }
         Ok(())
     }
@@ -210,7 +231,7 @@ impl Work for EngineWork<'_> {
             }
         };
         self.choosers[arm].prepare(shape.0, shape.1)?;
-        self.engine.gpu().wait()?;
+        self.places[arm].engine.gpu().wait()?;
         match &set.batches {
             Batches::Text(batches) => self.text(arm, &batches[batch]),
             Batches::Task(questions, batches) => self.task(arm, questions, &batches[batch]),

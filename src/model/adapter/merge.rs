@@ -11,14 +11,6 @@ use crate::model::{LayerTensor, ModelFiles, TensorRole, TensorType, TensorView};
 /// Elements that a thread works on between two that it hands over.
 const AT_ONCE: usize = 1 << 20;
 
-/// The format of an adapted matrix: the file's own, and F16 in place of blocks, which would round the difference away.
-fn merged_format(format: WeightFormat) -> WeightFormat {
-    match format.block().0 {
-        1 => format,
-        _ => WeightFormat::F16,
-    }
-}
-
 /// What is added to a matrix.
 #[derive(Clone, Copy)]
 struct Delta<'a> {
@@ -65,7 +57,7 @@ impl ModelFiles {
         for module in &modules {
             for &(part, rows) in &module.parts {
                 let view = self.tensor(TensorRole::Layer(module.layer, part))?;
-                bytes += (rows * view.cols * merged_format(known(view.kind, view.name)?).block().1) as u64;
+                bytes += (rows * view.cols * known(view.kind, view.name)?.unpacked().block().1) as u64;
             }
         }
         check_memory(bytes, system_memory_available())?;
@@ -76,7 +68,7 @@ impl ModelFiles {
             for &(part, _) in &module.parts {
                 let view = self.tensor(TensorRole::Layer(module.layer, part))?;
                 let from = known(view.kind, view.name)?;
-                (name, format) = (view.name.to_owned(), merged_format(from));
+                (name, format) = (view.name.to_owned(), from.unpacked());
                 let delta = adapter.factors.get(&(module.layer, part)).map(|factors| Delta {
                     factors,
                     rank: adapter.rank,
@@ -94,7 +86,7 @@ impl ModelFiles {
     pub(in crate::model) fn row_permutation(&self, tensor: LayerTensor) -> Option<Permutation> {
         let turned = matches!(tensor, LayerTensor::Q | LayerTensor::K);
         let differs = self.config.rope_layout == RopeLayout::Adjacent;
-        (turned && differs).then_some(Permutation { head_dim: self.config.head_dim })
+        (turned && differs).then_some(Permutation::new(self.config.head_dim))
     }
 }
 

@@ -1,13 +1,17 @@
-//! A model in another format: read through [`ModelFiles`], encoded tensor by tensor, written as one GGUF file.
+//! A model in another format: read through [`ModelFiles`], encoded tensor by tensor, written as one GGUF file, or with an adapter as
+//! a Hugging Face folder.
 //!
 //! Invariants: under its name the file is whole, for it is written beside it, flushed and renamed; what is held in memory is some
 //! rows of a tensor, whatever the model's size; a value that is not finite, before or after, ends the work by an error with its place.
 
 mod file;
+mod folder;
+mod folder_config;
 mod metadata;
 mod recipe;
 mod rows;
 
+pub use folder::{FolderExport, check_folder};
 pub use metadata::Words;
 pub use recipe::{RECIPES, Recipe};
 
@@ -238,7 +242,7 @@ impl<'m> Conversion<'m> {
         let (_, layout) = metadata::target(config);
         let turned = matches!(role, TensorRole::Layer(_, LayerTensor::Q | LayerTensor::K));
         let differs = (config.rope_layout, layout) == (RopeLayout::Halves, RopeLayout::Adjacent);
-        (turned && differs).then_some(Permutation { head_dim: config.head_dim })
+        (turned && differs).then_some(Permutation::new(config.head_dim))
     }
 }
 

@@ -8,17 +8,31 @@ use std::borrow::Cow;
 /// Elements that are encoded between two writes: what is held is some times as many bytes.
 const AT_ONCE: usize = 1 << 22;
 
-/// Rows of GGUF's q and k in those of a Hugging Face folder: neighbours there are elements `i` and `i + head_dim / 2` here.
+/// Rows of GGUF's q and k in those of a Hugging Face folder: neighbours there are elements `i` and `i + head_dim / 2` here. Or the other
+/// way round.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Permutation {
-    pub head_dim: usize,
+    head_dim: usize,
+    /// Whether rows of a folder are looked for in a GGUF file.
+    back: bool,
 }
 
 impl Permutation {
+    /// Of rows of a GGUF file, which are looked for in a folder.
+    pub fn new(head_dim: usize) -> Permutation {
+        Permutation { head_dim, back: false }
+    }
+
+    /// The other way round.
+    pub fn inverse(self) -> Permutation {
+        Permutation { back: !self.back, ..self }
+    }
+
     /// The source's row of a row.
     pub fn source(self, row: usize) -> usize {
-        let (head, within) = (row / self.head_dim, row % self.head_dim);
-        head * self.head_dim + within / 2 + within % 2 * (self.head_dim / 2)
+        let (half, head, within) = (self.head_dim / 2, row / self.head_dim, row % self.head_dim);
+        let within = if self.back { within % half * 2 + within / half } else { within / 2 + within % 2 * half };
+        head * self.head_dim + within
     }
 }
 
@@ -117,5 +131,20 @@ impl<'a> Rows<'a> {
         let off = |(now, before): (&f32, &f32)| (f64::from(*now) - f64::from(*before)).powi(2);
         let squared_error = to.dequantise(&encoded).iter().zip(&values).map(off).sum();
         Ok((encoded, Done { squares, squared_error, ..done }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back_is_where_it_began() {
+        let there = Permutation::new(6);
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|row| there.source(row)), [0, 3, 1, 4, 2, 5, 6, 9]);
+        for row in 0..24 {
+            assert_eq!(there.inverse().source(there.source(row)), row);
+            assert_eq!(there.source(there.inverse().source(row)), row);
+        }
     }
 }
