@@ -170,8 +170,12 @@ const TRAIN: [&str; 10] =
     ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu", "--learning-rate", "0.01"];
 
 fn lora<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["tune", "lora", "--data", data, "--seq-len", "48", "--out", "adapter", "--model", "tiny.gguf"], &TRAIN[..], more]
-        .concat()
+    [
+        &["tune", "lora", "--data", data, "--seq-len", "200", "--out", "adapter", "--model", "tiny.gguf"],
+        &TRAIN[..],
+        more,
+    ]
+    .concat()
 }
 
 fn steps(bench: &Bench, folder: &str) -> Vec<String> {
@@ -186,7 +190,10 @@ fn an_adapter_is_trained_and_runs() {
     bench.file("rows.jsonl", ROWS);
     bench.tiny(&[&SHORT[..], &["--out", "m.safetensors", "--backend", "cpu"]].concat()).ok();
     let made = bench
-        .run(&lora("rows.jsonl", &["--masks-in", "m.safetensors", "--steps", "6", "--checkpoint-every", "2"]))
+        .run(&lora(
+            "rows.jsonl",
+            &[&FAST[..], &["--masks-in", "m.safetensors", "--steps", "6", "--checkpoint-every", "2"]].concat(),
+        ))
         .ok();
     for part in ["this needs about", "4 samples of rows.jsonl", "6 steps of 2", "step 6 of 6", "6 steps in"] {
         assert!(made.stderr.contains(part), "`{}` lacks `{part}`", made.stderr);
@@ -272,7 +279,11 @@ fn what_cannot_be_learnt_is_refused() {
     bench.file("other.jsonl", "{\"question\": \"a\"}\n");
     refused(&lora("other.jsonl", &[]), &["other.jsonl", "line 1", "text"]);
     refused(&lora("nowhere.jsonl", &[]), &["nowhere.jsonl"]);
-    refused(&lora("rows.jsonl", &["--rank", "0"]), &["--rank"]);
+    refused(&lora("rows.jsonl", &["--steps", "0"]), &["--steps"]);
+    refused(&lora("rows.jsonl", &["--learning-rate", "0"]), &["--learning-rate is 0"]);
+    let short = ["tune", "lora", "--data", "rows.jsonl", "--seq-len", "10", "--out", "adapter", "--model", "tiny.gguf"];
+    refused(&short, &["rows.jsonl", "no row leaves room"]);
+    refused(&lora("rows.jsonl", &["--lora", "adapter"]), &["--lora adapter", "merge"]);
     refused(&lora("rows.jsonl", &["--targets", "lm_head"]), &["`lm_head`", "down_proj"]);
     refused(&lora("rows.jsonl", &["--weight-decay", "2"]), &["--weight-decay is 2"]);
     refused(&lora("rows.jsonl", &["--masks-in", "none.safetensors"]), &["none.safetensors"]);

@@ -38,7 +38,6 @@ def main():
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--taylor", default="param_first")
-    parser.add_argument("--dense-layers", type=int, default=3)
     args = parser.parse_args()
 
     model, tokenizer = load(args.model)
@@ -60,7 +59,7 @@ def main():
     config, weights = model.config, dict(model.model.layers.named_parameters())
     head_dim = config.hidden_size // config.num_attention_heads
     correlations, same, units = [], 0, 0
-    for layer in range(args.dense_layers, config.num_hidden_layers):
+    for layer in (layer for layer, (heads, _) in enumerate(ours["layers"]) if heads):
         def of(module, axis):
             name = f"{layer}.{module}.weight"
             return taylor(args.taylor, weights[name].detach(), mean[name], squares[name], axis).double()

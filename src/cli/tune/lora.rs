@@ -33,6 +33,7 @@ pub struct LoraArgs {
 
 /// Trains and writes.
 pub fn run(args: &LoraArgs) -> Result<()> {
+    super::refuse_adapter(&args.model)?;
     let opened = Opened::open(&args.model)?;
     let config = &opened.files.config;
     tune::check_model(config)?;

@@ -54,6 +54,7 @@ pub struct LoraPruneArgs {
 /// Trains, drops and writes.
 pub fn run(args: &LoraPruneArgs) -> Result<()> {
     args.units.prune((0, 0)).validate()?;
+    super::refuse_adapter(&args.model)?;
     let opened = Opened::open(&args.model)?;
     let config = &opened.files.config;
     tune::check_model(config)?;

@@ -46,6 +46,20 @@ pub fn run(command: &TuneCommand) -> Result<()> {
     }
 }
 
+/// Refuses to train on top of an adapter: what is learnt would fit neither the model nor the model with the other one.
+fn refuse_adapter(model: &ModelOptions) -> Result<(), Error> {
+    match &model.lora {
+        None => Ok(()),
+        Some(lora) => {
+            let lora = lora.display();
+            let what = format!(
+                "--lora {lora} cannot be trained on: `secateur tune merge --lora {lora}` makes a model of it first"
+            );
+            Err(Error::Setting(what))
+        }
+    }
+}
+
 /// How many units stay, and of which kind.
 #[derive(Debug, Clone, Args)]
 struct UnitOptions {

@@ -131,10 +131,14 @@ impl TrainArgs {
             samples.push(Sample { ids: encoded.ids, first });
         }
         if without > 0 {
-            note(&format!("{without} rows are left out: their prompts alone have --seq-len {} tokens", self.seq_len));
+            let of = instructions.rows.len();
+            note(&format!(
+                "left out: {without} of {of} rows, whose prompts alone have --seq-len {} tokens",
+                self.seq_len
+            ));
         }
         if cut > 0 {
-            note(&format!("{cut} answers are cut at --seq-len {} tokens", self.seq_len));
+            note(&format!("cut at --seq-len {} tokens: {cut} of {} answers", self.seq_len, samples.len()));
         }
         if samples.is_empty() {
             let what = format!("no row leaves room for an answer in --seq-len {} tokens", self.seq_len);
