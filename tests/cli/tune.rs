@@ -1,6 +1,7 @@
 //! Units chosen by gradients: written, run, refused, interrupted.
 
 use super::*;
+use secateur::model::adapter::Adapter;
 use secateur::prune::UnitSets;
 
 /// A choice on the tiny model that is over at once.
@@ -166,8 +167,8 @@ const ROWS: &str = r#"{"instruction": "Say a colour.", "input": "", "output": "R
 {"instruction": "Say nothing much at all, but say it at some length, please.", "input": "", "output": "No."}
 "#;
 
-const TRAIN: [&str; 10] =
-    ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu", "--learning-rate", "0.01"];
+const TRAIN: [&str; 8] = ["--rank", "2", "--alpha", "4", "--batch", "2", "--backend", "cpu"];
+const FAST: [&str; 2] = ["--learning-rate", "0.01"];
 
 fn lora<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [
@@ -256,9 +257,9 @@ fn a_killed_run_goes_on_to_the_same_losses() {
     let ended = bench.run(&line("killed", "killed.safetensors")).ok();
     assert!(ended.stderr.contains("going on behind step "), "{}", ended.stderr);
     assert_eq!(steps(&bench, "killed"), steps(&bench, "whole"));
-    let adapter = |folder: &str| fs::read(bench.path(folder).join("adapter_model.safetensors")).unwrap();
-    assert_eq!(adapter("killed"), adapter("whole"));
     let files = secateur::model::ModelFiles::open(&bench.path("tiny.gguf")).unwrap();
+    let adapter = |folder: &str| Adapter::open(&bench.path(folder), &files).unwrap();
+    assert!(adapter("killed") == adapter("whole"), "the adapters differ");
     let units = |name: &str| UnitSets::open(&bench.path(name), &files.config, &files.sha256().unwrap()).unwrap();
     assert_eq!(units("killed.safetensors").layers, units("whole.safetensors").layers);
     assert_eq!(units("whole.safetensors").origin.made_by, "loraprune");
@@ -305,7 +306,7 @@ fn what_cannot_be_learnt_is_refused() {
     ];
     let prune = [&prune[..], &["--model", "tiny.gguf"], &TRAIN].concat();
     refused(&[&prune[..], &["--ratio", "1.5"]].concat(), &["--ratio is 1.5"]);
-    refused(&[&prune[..], &["--ratio", "0.5"]].concat(), &["prunes nothing"]);
+    refused(&[&prune[..], &["--ratio", "0"]].concat(), &["--ratio 0 prunes nothing"]);
     let more = ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16"];
     refused(&[&prune[..], &more, &["--prune-every", "0"]].concat(), &["--prune-every is 0"]);
     refused(&[&prune[..], &more, &["--prune-warmup", "0.9", "--prune-cooldown", "0.9"]].concat(), &["1.8 together"]);
