@@ -33,7 +33,8 @@ test: deps-test
 	@$(MAKE) --no-print-directory pull
 	cargo clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
-	cargo test --release --locked
+	# Two tests run burn, whose tuning would take most of their time.
+	CUBECL_AUTOTUNE_LEVEL=minimal cargo test --release --locked
 	@$(MAKE) --no-print-directory test-web
 
 build: deps
