@@ -11,7 +11,7 @@
 //! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
 //! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
-//! | [`model`] | GGUF and safetensors files, the catalogue and its pull, conversion to other formats, upload of weights | `origin`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`model`] | GGUF and safetensors files, LoRA adapters, the catalogue and its pull, conversion to other formats, upload of weights | `origin`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | `llama` | LLaMA's parts in burn: its device, layers, head, their weights (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |

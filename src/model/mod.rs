@@ -1,7 +1,7 @@
 //! Model files: GGUF and Hugging Face folders, the catalogue and its downloads, and those of data sets.
 //!
 //! Owns everything between a path and a checked set of tensors in memory maps, and between such a set and a file in another format
-//! ([`convert`]). Invariant: whatever [`ModelFiles`]
+//! ([`convert`]); and LoRA adapters ([`adapter`]). Invariant: whatever [`ModelFiles`]
 //! hands out has been checked against the files' sizes and against the configuration; files are treated as hostile.
 
 #[cfg(not(target_arch = "wasm32"))]
