@@ -17,7 +17,7 @@
 //! | `llama` | LLaMA's parts in burn: its device, layers, head, their weights (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
 //! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `llama`, `model`, `format`, `gpu`, `config`, `error` |
 //! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `peers`, `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
-//! | `tune` | pruning that needs gradients: the backward pass in burn, LLM-Pruner's importance (feature `burn`) | `llama`, `model`, `gpu`, `config`, `error` |
+//! | `tune` | pruning that needs gradients: LLM-Pruner, LoRAPrune, LoRA's training, in burn (feature `burn`) | `llama`, `prune`, `model`, `gpu`, `config`, `error` |
 //! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
 //! | [`session`] | an engine at work on a thread of its own, in a browser a task; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |

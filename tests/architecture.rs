@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("peers", &["llama", "model", "format", "gpu", "config", "error"]),
     ("bench", &["peers", "engine", "prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
-    ("tune", &["llama", "model", "gpu", "config", "error"]),
+    ("tune", &["llama", "prune", "model", "gpu", "config", "error"]),
     ("eval", &["engine", "prune", "text", "config", "error"]),
     ("app", &["origin", "session", "chat", "protocol", "text", "config", "error"]),
 ];

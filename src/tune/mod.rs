@@ -1,8 +1,9 @@
 //! Pruning that needs gradients: a LLaMA run forwards and backwards in burn, and what follows for its units.
 //!
-//! Owns the backward pass ([`Passes`]), the backends that it runs on ([`Processor`]) and LLM-Pruner's importance of heads and
-//! channels ([`importance`]). Invariants: weights are those of the model's files, decoded to f32; nothing here chooses units,
-//! which is `prune`'s; memory is known before anything runs ([`needed_bytes`]).
+//! Owns LLM-Pruner's backward pass ([`Passes`]) and importance ([`importance`]), the training of LoRA's factors ([`Training`]) with
+//! LoRAPrune's importance and schedule ([`Gradual`]), its checkpoints, and the backends that all of it runs on ([`Processor`]).
+//! Invariants: weights are those of the model's files, decoded to f32, and never change; how many units stay is `prune`'s plan;
+//! memory is known before anything runs ([`needed_bytes`], [`training_bytes`]).
 
 mod backward;
 mod checkpoint;
