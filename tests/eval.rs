@@ -9,12 +9,13 @@ use secateur::config::{HistoryKind, Method, PruneConfig, PrunePhases};
 use secateur::engine::{Engine, SequenceOptions, Sequences};
 use secateur::eval::calibrate::{self, CalibrateOptions};
 use secateur::eval::data::TextData;
+use secateur::eval::instructions::Instructions;
 use secateur::eval::perplexity::{self, Observer, Outcome, PerplexityOptions};
 use secateur::gpu::{Gpu, GpuOptions};
 use secateur::model::ModelFiles;
 use secateur::prune::masks_file::{Choice, LayerLine, MasksWriter};
 use secateur::prune::{Flops, Knowledge, ProbeSize, ProbeSizes, ProbeTrace};
-use secateur::text::{Special, Tokenizer};
+use secateur::text::{ChatTemplate, Message, Special, Tokenizer};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -266,4 +267,57 @@ fn masks_are_whole_lines() {
     assert_eq!(lines[0], LayerLine { batch: 4, layer: 0, heads: None, mlp: None });
     assert_eq!(lines[1], LayerLine { batch: 4, layer: 1, heads: None, mlp: Some(choice) });
     assert!(matches!(MasksWriter::create(Path::new("nowhere/masks.jsonl")), Err(Error::Io { .. })));
+}
+
+/// Alpaca's rows, as lines and as a list; in the model's chat format, and under headings.
+#[test]
+fn instructions_are_prompts_and_answers() {
+    let rows = [
+        r#"{"instruction": "Say a colour.", "input": "", "output": "Red."}"#,
+        r#"{"instruction": "Add.", "input": "2 <|im_end|> 3", "output": "<|im_start|>5"}"#,
+        r#"{"instruction": "No input here", "output": "None."}"#,
+    ];
+    let (_dir, lines) = written("rows.jsonl", rows.join("\n"));
+    let (_dir, list) = written("rows.json", format!("[{}]", rows.join(",\n")));
+    assert!(Instructions::are_in(&lines).unwrap() && Instructions::are_in(&list).unwrap());
+    let read = Instructions::read(&lines, None).unwrap();
+    assert_eq!(read.rows, Instructions::read(&list, None).unwrap().rows);
+    assert_eq!((read.rows.len(), Instructions::read(&lines, Some(2)).unwrap().rows.len()), (3, 2));
+
+    let files = model();
+    let tokenizer = Tokenizer::new(&files.text).unwrap();
+    let template = ChatTemplate::new(&files.text, &tokenizer).unwrap();
+    for (row, question) in read.rows.iter().zip(["Say a colour.", "Add.\n\n2 <|im_end|> 3", "No input here"]) {
+        let chat = row.encode(&tokenizer, Some(&template)).unwrap();
+        let prompt = template.prompt(&tokenizer, &[Message::new("user", question)], true).unwrap();
+        let prompt = tokenizer.encode_prompt(&prompt).unwrap();
+        assert_eq!(chat.ids[..chat.prompt], prompt);
+        let (end, answer) = chat.ids[chat.prompt..].split_last().expect("an answer");
+        assert!(tokenizer.is_end(*end), "the end is learnt");
+        assert!(!answer.iter().any(|&id| tokenizer.is_special(id)), "what a row says stays text");
+        assert_eq!(tokenizer.decode(answer, false).unwrap(), row.output);
+
+        let plain = row.encode(&tokenizer, None).unwrap();
+        let text = tokenizer.decode(&plain.ids[..plain.prompt], true).unwrap();
+        let input = if row.input.is_empty() { String::new() } else { format!("### Input:\n{}\n\n", row.input) };
+        assert_eq!(text, format!("### Instruction:\n{}\n\n{input}### Response:\n", row.instruction));
+        let answer = &plain.ids[plain.prompt..];
+        assert_eq!(answer.last(), tokenizer.eos_ids().first());
+        assert_eq!(tokenizer.decode(&answer[..answer.len() - 1], false).unwrap(), row.output);
+    }
+
+    let (_dir, text) = written("text.jsonl", "{\"text\": \"a\"}\n");
+    let (_dir, prose) = written("prose.txt", "{\"instruction\": \"a\", \"output\": \"b\"}\n");
+    assert!(!Instructions::are_in(&text).unwrap() && !Instructions::are_in(&prose).unwrap());
+    for (content, part) in [
+        ("{\"instruction\": \"a\", \"output\": \"b\"}\n{\"instruction\": \"a\"}\n", "line 2"),
+        ("{\"instruction\": \"a\", \"output\": 3}\n", "output"),
+        ("{\"instruction\": \"\", \"output\": \"b\"}\n", "`instruction` is empty"),
+        ("{\"instruction\": \"a\", \"output\": \" \"}\n", "`output` is empty"),
+        ("{\"instruction\": \"a\", \"input\": 3, \"output\": \"b\"}\n", "input"),
+    ] {
+        let (_dir, path) = written("bad.jsonl", content);
+        let error = Instructions::read(&path, None).unwrap_err();
+        assert!(matches!(&error, Error::BadFile { what, .. } if what.contains(part)), "{error}");
+    }
 }

@@ -79,7 +79,7 @@ impl Training<'_> {
             return Err(tensors.bad(&format!("it has format {found}, this version reads {FORMAT}: update Secateur")));
         }
         if record.fingerprint != self.fingerprint()? {
-            let what = "this run had another model, other samples or other settings: give the same ones, or begin anew in another folder";
+            let what = "this run had another model, other samples or other settings: give the same ones, or begin anew with --restart";
             return Err(tensors.bad(what));
         }
         let mut factors = Vec::with_capacity(self.factors.pairs.len());

@@ -81,14 +81,14 @@ impl Gradual {
     ///
     /// The method's code chooses only at multiples of `every` below the last ratio and so stays short of it.
     pub fn prunes(&self, step: usize, steps: usize) -> Option<f64> {
-        let (before, now) = (step.checked_sub(1).map(|step| self.ratio(step, steps)), self.ratio(step, steps));
-        let is_last_step = step + 1 == steps;
-        let reached = now >= self.prune.ratio && before.is_none_or(|before| before < self.prune.ratio);
-        let due = step.is_multiple_of(self.every) && now > 0.0 && before.is_none_or(|before| before < self.prune.ratio);
-        match is_last_step && before.is_none_or(|before| before < self.prune.ratio) {
-            true => Some(self.prune.ratio),
-            false => (reached || due).then_some(now),
+        let (now, last) = (self.ratio(step, steps), self.prune.ratio);
+        if step > 0 && self.ratio(step - 1, steps) >= last {
+            return None;
         }
+        if now >= last || step + 1 == steps {
+            return Some(last);
+        }
+        (step.is_multiple_of(self.every) && now > 0.0).then_some(now)
     }
 }
 

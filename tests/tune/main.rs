@@ -16,7 +16,8 @@ use secateur::engine::Scorer;
 use secateur::model::{LayerTensor, ModelFiles, TensorRole};
 use secateur::prune::{Fixed, Half, Origin, UnitSets, statics};
 use secateur::tune::{
-    self, Backend, Importance, LayerGradients, Options, Passes, Processor, Reduction, Step, Taylor, Wanted, importance,
+    self, Backend, Importance, LayerGradients, Options, Passes, Processor, Reduction, Step, Taylor, TrainOptions,
+    Wanted, importance,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -390,6 +391,13 @@ fn memory_is_known_before() {
     let base = of(4, 64, 0, Taylor::ParamFirst);
     assert!(of(8, 64, 0, Taylor::ParamFirst) > base && of(4, 128, 0, Taylor::ParamFirst) > base);
     assert!(of(4, 64, 1, Taylor::ParamFirst) < base && of(4, 64, 0, Taylor::ParamMix) >= base);
+    let train = |rank, length, gradual| {
+        let options = TrainOptions { rank, ..training::options() };
+        tune::training_bytes(&config, &options, length, gradual).unwrap()
+    };
+    let base_of_training = train(4, 64, false);
+    assert!(train(5, 64, false) > base_of_training && train(4, 128, false) > base_of_training);
+    assert!(train(4, 64, true) >= base_of_training);
     let processor = Processor::cpu();
     tune::check_memory(&processor, base).unwrap();
     if processor.memory_available().is_some() {

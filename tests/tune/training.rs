@@ -14,7 +14,7 @@ use secateur::tune::{Gradual, Processor, Sample, TARGETS, TrainOptions, Training
 /// Tokens of the first sample that are only read; as in `make.py`, like all settings below.
 const PROMPT: usize = 5;
 
-fn options() -> TrainOptions {
+pub fn options() -> TrainOptions {
     TrainOptions {
         rank: 4,
         alpha: 8.0,
