@@ -43,5 +43,6 @@ pub use probing::{ProbeTrace, Probing};
 pub use reading::{Chosen, ChosenLayers, Reading};
 pub use running::{Running, Watching, Window};
 pub use selector::{Block, Dense, Selector};
+#[cfg(all(feature = "burn", not(target_arch = "wasm32")))]
 pub(crate) use tensors::{Tensors, TensorsWriter};
 pub use units::{LayerUnits, Origin, UnitSets, Units};

@@ -45,10 +45,10 @@ pub struct TrainArgs {
     /// Steps of the optimizer [default: twice through the samples]
     #[arg(long, value_name = "N", value_parser = positive)]
     steps: Option<usize>,
-    /// Samples of a step; they run one by one
+    /// Samples of a step; they run one by one [default: 64, of loraprune 128, where there are as many]
     #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
-    /// Highest learning rate
+    /// Highest learning rate [default: 1e-4, of loraprune 3e-4]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// Steps until it is reached; then it falls along a cosine [default: 6 % of the steps]
@@ -60,7 +60,7 @@ pub struct TrainArgs {
     /// The factors' product is scaled by ALPHA / rank
     #[arg(long, value_name = "ALPHA", default_value_t = 16.0, allow_negative_numbers = true)]
     alpha: f32,
-    /// Projections that get factors [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj; loraprune: o_proj and on]
+    /// Projections that get factors [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj, of loraprune from o_proj on]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     targets: Option<Vec<String>>,
     /// Weight decay of AdamW
