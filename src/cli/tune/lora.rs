@@ -2,7 +2,7 @@
 
 use super::super::load::Opened;
 use super::super::options::ModelOptions;
-use super::super::output::{print, say};
+use super::super::output::print;
 use super::BackendOption;
 use super::train::{self, Defaults, TrainArgs};
 use anyhow::Result;
@@ -50,25 +50,12 @@ pub fn run(args: &LoraArgs) -> Result<()> {
     args.train.check_memory(&opened, &processor, (&options, &lessons), false)?;
 
     train::install()?;
-    say(&format!(
-        "{} samples of {} (SHA-256 {}), {} steps of {}",
-        lessons.samples.len(),
-        lessons.data.display(),
-        &lessons.sha256[..12],
-        options.steps,
-        options.batch
-    ));
+    lessons.announce(&options);
     let mut training = Training::new(&opened.files, &processor, lessons.samples, options, units)?;
     args.train.run("lora", &args.out, &mut training)?;
     let adapter = training.adapter()?;
     adapter.save(&args.out, &opened.name, &sha256)?;
     args.train.finish(&args.out);
-    print(&format!(
-        "{}: rank {}, {} parameters; the last loss is {:.4}\n",
-        args.out.display(),
-        adapter.rank(),
-        adapter.parameters(),
-        training.losses().last().copied().unwrap_or(f64::NAN)
-    ))?;
+    print(&train::adapter_line(&args.out, &adapter, &training))?;
     Ok(())
 }

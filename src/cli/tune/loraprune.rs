@@ -2,7 +2,7 @@
 
 use super::super::load::Opened;
 use super::super::options::ModelOptions;
-use super::super::output::{check_writable, print, say};
+use super::super::output::{check_writable, print};
 use super::train::{self, Defaults, TrainArgs};
 use super::{BackendOption, UnitOptions, kept_line};
 use anyhow::Result;
@@ -78,14 +78,7 @@ pub fn run(args: &LoraPruneArgs) -> Result<()> {
     args.train.check_memory(&opened, &processor, (&options, &lessons), true)?;
 
     train::install()?;
-    say(&format!(
-        "{} samples of {} (SHA-256 {}), {} steps of {}",
-        lessons.samples.len(),
-        lessons.data.display(),
-        &lessons.sha256[..12],
-        options.steps,
-        options.batch
-    ));
+    lessons.announce(&options);
     let settings = serde_json::json!({ "training": options, "gradual": gradual });
     let mut training = Training::new(&opened.files, &processor, lessons.samples, options, Units::Fewer(gradual))?;
     args.train.run(NAME, &args.adapter, &mut training)?;
@@ -99,12 +92,6 @@ pub fn run(args: &LoraPruneArgs) -> Result<()> {
     adapter.save(&args.adapter, &opened.name, &sha256)?;
     args.train.finish(&args.adapter);
     print(&kept_line(&args.out, NAME, prune.ratio, &units.plan(config)))?;
-    print(&format!(
-        "{}: rank {}, {} parameters; the last loss is {:.4}\n",
-        args.adapter.display(),
-        adapter.rank(),
-        adapter.parameters(),
-        training.losses().last().copied().unwrap_or(f64::NAN)
-    ))?;
+    print(&train::adapter_line(&args.adapter, &adapter, &training))?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use secateur::config::HistoryKind;
 use secateur::eval::calibrate::CalibrateOptions;
 use secateur::eval::data::TextData;
 use secateur::eval::instructions::Instructions;
+use secateur::model::adapter::Adapter;
 use secateur::tune::{self, Processor, Sample, TARGETS, TrainOptions, Trained, Training};
 use std::fs;
 use std::io::Write as _;
@@ -98,6 +99,21 @@ pub struct Lessons {
     pub data: PathBuf,
     /// Its SHA-256.
     pub sha256: String,
+}
+
+impl Lessons {
+    /// Says what is learnt from, and for how long.
+    pub fn announce(&self, options: &TrainOptions) {
+        let (samples, data, hash) = (self.samples.len(), self.data.display(), &self.sha256[..12]);
+        say(&format!("{samples} samples of {data} (SHA-256 {hash}), {} steps of {}", options.steps, options.batch));
+    }
+}
+
+/// What a run has made, for people.
+pub fn adapter_line(folder: &Path, adapter: &Adapter, training: &Training<'_>) -> String {
+    let (rank, parameters) = (adapter.rank(), adapter.parameters());
+    let loss = training.losses().last().copied().unwrap_or(f64::NAN);
+    format!("{}: rank {rank}, {parameters} parameters; the last loss is {loss:.4}\n", folder.display())
 }
 
 impl TrainArgs {
