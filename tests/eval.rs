@@ -269,7 +269,7 @@ fn masks_are_whole_lines() {
     assert!(matches!(MasksWriter::create(Path::new("nowhere/masks.jsonl")), Err(Error::Io { .. })));
 }
 
-/// Alpaca's rows, as lines and as a list; in the model's chat format, and under headings.
+/// Alpaca's rows, as lines and as a list, in the form in which a conversation asks.
 #[test]
 fn instructions_are_prompts_and_answers() {
     let rows = [
@@ -287,8 +287,12 @@ fn instructions_are_prompts_and_answers() {
     let files = model();
     let tokenizer = Tokenizer::new(&files.text).unwrap();
     let template = ChatTemplate::new(&files.text, &tokenizer).unwrap();
+    let mut endless = files.text.clone();
+    endless.chat_template =
+        Some("{{ messages[0]['content'] }}>{% if messages|length > 1 %}{{ messages[1]['content'] }}{% endif %}".into());
+    let endless = ChatTemplate::new(&endless, &tokenizer).unwrap();
     for (row, question) in read.rows.iter().zip(["Say a colour.", "Add.\n\n2 <|im_end|> 3", "No input here"]) {
-        let chat = row.encode(&tokenizer, Some(&template)).unwrap();
+        let chat = row.encode(&tokenizer, &template).unwrap();
         let prompt = template.prompt(&tokenizer, &[Message::new("user", question)], true).unwrap();
         let prompt = tokenizer.encode_prompt(&prompt).unwrap();
         assert_eq!(chat.ids[..chat.prompt], prompt);
@@ -297,13 +301,12 @@ fn instructions_are_prompts_and_answers() {
         assert!(!answer.iter().any(|&id| tokenizer.is_special(id)), "what a row says stays text");
         assert_eq!(tokenizer.decode(answer, false).unwrap(), row.output);
 
-        let plain = row.encode(&tokenizer, None).unwrap();
-        let text = tokenizer.decode(&plain.ids[..plain.prompt], true).unwrap();
-        let input = if row.input.is_empty() { String::new() } else { format!("### Input:\n{}\n\n", row.input) };
-        assert_eq!(text, format!("### Instruction:\n{}\n\n{input}### Response:\n", row.instruction));
-        let answer = &plain.ids[plain.prompt..];
-        assert_eq!(answer.last(), tokenizer.eos_ids().first());
-        assert_eq!(tokenizer.decode(&answer[..answer.len() - 1], false).unwrap(), row.output);
+        // A template that ends no answer: the model's own end is put there.
+        let endless = row.encode(&tokenizer, &endless).unwrap();
+        let (end, answer) = endless.ids[endless.prompt..].split_last().expect("an answer");
+        assert_eq!(Some(end), tokenizer.eos_ids().first());
+        assert_eq!(tokenizer.decode(answer, false).unwrap(), row.output);
+        assert_eq!(tokenizer.decode(&endless.ids[..endless.prompt], true).unwrap(), format!("{question}>"));
     }
 
     let (_dir, text) = written("text.jsonl", "{\"text\": \"a\"}\n");

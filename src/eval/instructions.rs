@@ -94,12 +94,11 @@ impl Instruction {
         }
     }
 
-    /// As tokens: in the model's chat format where it has one, else under headings, the answer with a token that ends it.
+    /// As tokens, in the form in which a conversation will ask the model: the answer with a token that ends it.
     ///
     /// # Errors
     /// Those of [`ChatTemplate::prompt`] and [`Tokenizer::encode`].
-    pub fn encode(&self, tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Encoded> {
-        let Some(template) = template else { return self.encode_plainly(tokenizer) };
+    pub fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Encoded> {
         let question = Message::new("user", self.question());
         let prompt = template.prompt(tokenizer, std::slice::from_ref(&question), true)?;
         let prompt = tokenizer.encode_prompt(&prompt)?;
@@ -107,28 +106,17 @@ impl Instruction {
         let whole = tokenizer.encode_prompt(&template.prompt(tokenizer, &answered, false)?)?;
         // Up to the token that ends the answer: what a template writes behind it is never generated.
         let end = whole.iter().skip(prompt.len()).position(|&id| tokenizer.is_end(id));
-        if let (true, Some(end)) = (whole.starts_with(&prompt), end) {
-            return Ok(Encoded { ids: whole[..=prompt.len() + end].to_vec(), prompt: prompt.len() });
-        }
-        self.answered(tokenizer, prompt)
-    }
-
-    /// For models that know no chat.
-    fn encode_plainly(&self, tokenizer: &Tokenizer) -> Result<Encoded> {
-        let heading = |name: &str, text: &str| match text.trim().is_empty() {
-            true => String::new(),
-            false => format!("### {name}:\n{text}\n\n"),
+        let length = prompt.len();
+        let ids = match (whole.starts_with(&prompt), end) {
+            (true, Some(end)) => whole[..=length + end].to_vec(),
+            // A form that ends no answer.
+            (true, None) => [&whole, tokenizer.eos_ids().get(..1).unwrap_or_default()].concat(),
+            // A form that writes an old answer in another way than one that is to come.
+            (false, _) => {
+                let answer = tokenizer.encode(&self.output, Special::Text)?;
+                [&prompt, &answer, tokenizer.eos_ids().get(..1).unwrap_or_default()].concat()
+            }
         };
-        let mut prompt = heading("Instruction", &self.instruction) + &heading("Input", &self.input);
-        prompt += "### Response:\n";
-        let prompt = tokenizer.encode_with_bos(&prompt, Special::Text)?;
-        self.answered(tokenizer, prompt)
-    }
-
-    fn answered(&self, tokenizer: &Tokenizer, prompt: Vec<u32>) -> Result<Encoded> {
-        let (mut ids, length) = (prompt.clone(), prompt.len());
-        ids.extend(tokenizer.encode(&self.output, Special::Text)?);
-        ids.extend(tokenizer.eos_ids().first());
         Ok(Encoded { ids, prompt: length })
     }
 }
