@@ -220,49 +220,54 @@ fn an_adapter_is_trained_and_runs() {
     bench.run(&[&score[..], &["--model", text(&other)]].concat()).refused(&["adapter"]);
 }
 
-/// The same command after a kill takes the steps that the run would have taken.
+/// The same command takes the steps that the run would have taken: behind a kill from its last checkpoint, behind Ctrl-C from its last
+/// step.
 #[cfg(unix)]
 #[test]
-fn a_killed_run_goes_on_to_the_same_losses() {
+fn a_run_that_is_ended_goes_on_to_the_same_losses() {
     let bench = Bench::new();
     bench.file("long.txt", (0..4).map(|_| prose()).collect::<String>());
-    let line = |adapter: &'static str, units: &'static str| {
-        let line =
-            ["tune", "loraprune", "--data", "long.txt", "--seq-len", "16", "--steps", "60", "--checkpoint-every", "3"];
+    let line = |adapter: &'static str, units: &'static str, every: &'static str| {
+        let line = ["tune", "loraprune", "--data", "long.txt", "--seq-len", "16", "--steps", "60"];
         let units =
             ["--ratio", "0.5", "--dense-layers", "0", "--dense-last-layers", "0", "--tile", "16", "--out", units];
-        [&line[..], &units, &["--adapter", adapter, "--model", "tiny.gguf"], &TRAIN].concat()
+        let run = ["--checkpoint-every", every, "--adapter", adapter, "--model", "tiny.gguf"];
+        [&line[..], &units, &run, &TRAIN].concat()
     };
-    let whole = bench.run(&line("whole", "whole.safetensors")).ok();
-    assert!(
-        whole.stdout.starts_with("whole.safetensors: loraprune at ratio 0.5 keeps 4 of 8 heads"),
-        "{}",
-        whole.stdout
-    );
-    let mut child = bench
-        .command(&line("killed", "killed.safetensors"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let checkpoint = bench.path("killed").join("checkpoint.safetensors");
-    let started = std::time::Instant::now();
-    while !checkpoint.exists() {
-        assert!(started.elapsed().as_secs() < 60, "no checkpoint appeared");
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    child.kill().expect("a kill");
-    child.wait().expect("an end");
-    assert!(!bench.path("killed.safetensors").exists(), "it was killed in the middle");
-    let ended = bench.run(&line("killed", "killed.safetensors")).ok();
-    assert!(ended.stderr.contains("going on behind step "), "{}", ended.stderr);
-    assert_eq!(steps(&bench, "killed"), steps(&bench, "whole"));
+    let whole = bench.run(&line("whole", "whole.safetensors", "3")).ok();
+    let kept = "whole.safetensors: loraprune at ratio 0.5 keeps 4 of 8 heads";
+    assert!(whole.stdout.starts_with(kept), "{}", whole.stdout);
     let files = secateur::model::ModelFiles::open(&bench.path("tiny.gguf")).unwrap();
     let adapter = |folder: &str| Adapter::open(&bench.path(folder), &files).unwrap();
-    assert!(adapter("killed") == adapter("whole"), "the adapters differ");
     let units = |name: &str| UnitSets::open(&bench.path(name), &files.config, &files.sha256().unwrap()).unwrap();
-    assert_eq!(units("killed.safetensors").layers, units("whole.safetensors").layers);
     assert_eq!(units("whole.safetensors").origin.made_by, "loraprune");
+
+    // No checkpoint is due before the end of the second: only Ctrl-C leaves one.
+    for (signal, folder, name, every, sign) in [
+        ("-KILL", "killed", "killed.safetensors", "3", "checkpoint.safetensors"),
+        ("-INT", "ended", "ended.safetensors", "60", "steps.csv"),
+    ] {
+        let line = line(folder, name, every);
+        let child =
+            bench.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let (sign, started) = (bench.path(folder).join(sign), std::time::Instant::now());
+        while !fs::read(&sign).is_ok_and(|text| text.len() > 60) {
+            assert!(started.elapsed().as_secs() < 60, "{} did not appear", sign.display());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
+        let stopped = Ended::from(child.wait_with_output().expect("the program ends"));
+        assert!(!bench.path(name).exists(), "it was ended in the middle");
+        if signal == "-INT" {
+            assert_eq!(stopped.code, Some(2), "{stopped:?}");
+            assert!(stopped.stderr.contains("the same command goes on there"), "{stopped:?}");
+        }
+        let ended = bench.run(&line).ok();
+        assert!(ended.stderr.contains("going on behind step "), "{}", ended.stderr);
+        assert_eq!(steps(&bench, folder), steps(&bench, "whole"));
+        assert!(adapter(folder) == adapter("whole"), "the adapters differ");
+        assert_eq!(units(name).layers, units("whole.safetensors").layers);
+    }
 }
 
 #[test]

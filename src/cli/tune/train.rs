@@ -133,10 +133,10 @@ impl TrainArgs {
             return Ok(Lessons { samples, data: path, sha256: data.sha256 });
         }
         let instructions = Instructions::read(&path, self.samples)?;
-        let template = opened.template().ok();
+        let template = opened.template()?;
         let (mut samples, mut cut, mut without) = (Vec::new(), 0, 0);
         for row in &instructions.rows {
-            let mut encoded = row.encode(&opened.tokenizer, template.as_ref())?;
+            let mut encoded = row.encode(&opened.tokenizer, &template)?;
             if encoded.prompt >= self.seq_len {
                 without += 1;
                 continue;
@@ -260,13 +260,14 @@ impl TrainArgs {
         let taken = training.losses().len() - before;
         if let Err(error) = ended {
             // What is there is good: a step that fails changes nothing.
-            training.save(&checkpoint)?;
-            let done = training.losses().len();
-            let what = format!(
-                "{done} of {} steps lie in {}: the same command goes on there",
-                training.steps(),
-                checkpoint.display()
-            );
+            let (done, steps, path) = (training.losses().len(), training.steps(), checkpoint.display());
+            let what = match training.save(&checkpoint) {
+                Ok(()) => format!("{done} of {steps} steps lie in {path}: the same command goes on there"),
+                // The first error is what to know of; an earlier checkpoint is still whole.
+                Err(also) => {
+                    format!("{done} of {steps} steps were taken, and those since the last checkpoint are lost ({also})")
+                }
+            };
             return Err(error).context(what);
         }
         note(&format!("{taken} steps in {:.1} s", started.elapsed().as_secs_f64()));
