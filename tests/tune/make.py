@@ -9,7 +9,8 @@ computed in 64 bits and stored in 32, by name `case/...`:
 - `loss [samples]`: of each sample, in nats a token; `logits [vocab]` after the last token of the first.
 - `gradient/LAYER/NAME` (of the case "grouped" alone): of the mean loss of all samples.
 - `TRAINING/loss [steps]` of the case "grouped": of every step of AdamW over LoRA's factors, all samples a step, where of the first sample only the
-  tokens from PROMPT on are learnt; `TRAINING/LAYER/NAME/a [r, in]` and `/b [out, r]`: the factors behind the last. With all units, with fixed ones, and
+  tokens from PROMPT on are learnt; `TRAINING/LAYER/NAME/a [r, in]` and `/b [out, r]`: the factors behind the last, and `/sway` of each: the sum over
+  steps of the rate times the largest gradient of the matrix so far, divided by the root of AdamW's mean of squares. With all units, with fixed ones, and
   with units dropped step by step as arXiv 2305.18403's code does it (`TRAINING/kept/LAYER/heads` and `/channels`: indices).
 - `TAYLOR/LAYER/NAME/rows` and `/columns`: importance of each row or column of a projection, as arXiv 2305.11627 defines it. With w a weight,
   g its mean gradient, F the mean over samples of their squared gradients: |sum w g|, sum |w g|, sum |w F w|, sum |w g - w F w / 2|.
@@ -122,7 +123,7 @@ def train(model, config, ids, name, values, units):
             keep(layer, *kept)
     parameters = [factor for one in lora.values() for factor in (one.a, one.b)]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, eps=1e-8, weight_decay=DECAY)
-    losses, means, kept = [], {}, {}
+    losses, means, kept, largest, sway = [], {}, {}, {}, {}
     for step in range(STEPS):
         rate = RATE * (step + 1) / WARMUP
         if step >= WARMUP:
@@ -164,11 +165,18 @@ def train(model, config, ids, name, values, units):
                     kept[key] = sorted(sorted(range(total), key=lambda unit: -scores[unit])[:stay])
                 for layer in range(config.num_hidden_layers):
                     keep(layer, kept[layer, "heads"], kept[layer, "channels"])
+        largest = {factor: max(largest.get(factor, 0), factor.grad.abs().max().item()) for factor in parameters}
         optimizer.step()
+        for factor in parameters:
+            square = optimizer.state[factor]["exp_avg_sq"] / (1 - 0.999 ** (step + 1))
+            # What has no gradient does not move.
+            sway[factor] = sway.get(factor, 0) + torch.where(square > 0, rate * largest[factor] / square.sqrt(), 0)
     values[f"{name}/loss"] = torch.tensor(losses)
     for (layer, short), one in lora.items():
         if layer == 1 and short in ("k", "down"):
-            values[f"{name}/{layer}/{short}/a"], values[f"{name}/{layer}/{short}/b"] = one.a, one.b
+            for letter, factor in (("a", one.a), ("b", one.b)):
+                values[f"{name}/{layer}/{short}/{letter}"] = factor
+                values[f"{name}/{layer}/{short}/{letter}/sway"] = sway[factor]
     for (layer, half), units in kept.items():
         values[f"{name}/kept/{layer}/{half}"] = torch.tensor(units)
     for (layer, short), one in lora.items():
