@@ -13,7 +13,7 @@ pub mod convert;
 pub mod datasets;
 pub mod files;
 pub mod gguf;
-mod mapped;
+pub(crate) mod mapped;
 mod mlp;
 mod names;
 mod norm;

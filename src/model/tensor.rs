@@ -245,7 +245,7 @@ pub enum TensorRole {
 
 impl TensorRole {
     /// Rows and columns that a configuration implies; a vector is one row.
-    pub(super) fn shape(self, config: &ModelConfig) -> [usize; 2] {
+    pub(crate) fn shape(self, config: &ModelConfig) -> [usize; 2] {
         let hidden = config.hidden_size;
         // `validate` bounds heads and head_dim each, but in a browser's 32 bits their product may still not fit.
         let (query, key) = (

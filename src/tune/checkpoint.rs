@@ -8,6 +8,7 @@ use super::options::TARGETS;
 use super::training::{Training, Units};
 use crate::error::{Error, Result};
 use crate::llama::{failure, guarded};
+use crate::model::mapped::hex;
 use crate::prune::{Half, LayerUnits, Origin, Tensors, TensorsWriter, UnitSets};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -151,7 +152,7 @@ impl Training<'_> {
             hash.update([sample.first as u64, sample.ids.len() as u64].map(u64::to_le_bytes).concat());
             sample.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hash.finalize()))
     }
 }
 

@@ -6,18 +6,13 @@ use crate::llama::{Layer, failure};
 use crate::model::LayerTensor;
 use burn::tensor::{Gradients, Tensor};
 
+/// The scales of a layer.
+const SCALES: [LayerTensor; 2] = [LayerTensor::AttentionNorm, LayerTensor::MlpNorm];
+
 /// Every weight of a layer: projections, then scales.
-const WEIGHTS: [LayerTensor; 9] = [
-    LayerTensor::Q,
-    LayerTensor::K,
-    LayerTensor::V,
-    LayerTensor::O,
-    LayerTensor::Gate,
-    LayerTensor::Up,
-    LayerTensor::Down,
-    LayerTensor::AttentionNorm,
-    LayerTensor::MlpNorm,
-];
+fn weights() -> impl Iterator<Item = LayerTensor> {
+    LayerTensor::MATRICES.into_iter().chain(SCALES)
+}
 
 /// Which moments are wanted: each takes as much memory as a layer's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +40,7 @@ struct Moments {
 pub struct LayerGradients {
     layer: Layer,
     wanted: Wanted,
-    moments: [Moments; WEIGHTS.len()],
+    moments: [Moments; LayerTensor::MATRICES.len() + SCALES.len()],
 }
 
 impl LayerGradients {
@@ -60,7 +55,7 @@ impl LayerGradients {
 
     /// Adds the gradients of one of `samples` samples.
     pub(super) fn add(&mut self, gradients: &Gradients, samples: usize) -> Result<()> {
-        for (moments, tensor) in self.moments.iter_mut().zip(WEIGHTS) {
+        for (moments, tensor) in self.moments.iter_mut().zip(weights()) {
             let gradient = match (self.layer.projection(tensor), self.layer.scale(tensor)) {
                 (Some(projection), _) => projection.grad(gradients),
                 (None, Some(scale)) => scale.grad(gradients).map(Tensor::unsqueeze::<2>),
@@ -98,7 +93,7 @@ impl LayerGradients {
     }
 
     fn of(&self, tensor: LayerTensor) -> Result<&Moments> {
-        let place = WEIGHTS.iter().position(|&weight| weight == tensor);
+        let place = weights().position(|weight| weight == tensor);
         place.map(|place| &self.moments[place]).ok_or_else(|| missing(tensor))
     }
 }

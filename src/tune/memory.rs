@@ -36,7 +36,7 @@ pub fn training_bytes(config: &ModelConfig, options: &TrainOptions, length: usiz
     let layer = hidden * (2 * queries + 2 * keys + 3 * channels);
     let embedding = vocab * hidden * if config.tie_word_embeddings { 2 } else { 3 };
     let weights = config.num_hidden_layers * layer + embedding;
-    let shapes = options.tensors()?.into_iter().filter_map(|tensor| factors::shape(config, tensor));
+    let shapes = options.tensors()?.into_iter().map(|tensor| factors::shape(config, tensor));
     let factors: usize = shapes.map(|[inputs, outputs]| options.rank * (inputs + outputs)).sum();
     // Values, two means, the gradients of a sample and their sum, and one of them in the making.
     let factors = 6 * factors * config.num_hidden_layers;
@@ -49,17 +49,17 @@ pub fn training_bytes(config: &ModelConfig, options: &TrainOptions, length: usiz
     Ok(4 * (weights + factors + kept + activations.max(head).max(judged)) as u64)
 }
 
-/// Refuses a run that the memory cannot hold.
+/// Refuses a run that the memory cannot hold; `limit` says what the memory is counted in, and what to do.
 ///
 /// # Errors
 /// [`Error::DeviceLimit`] with both numbers and what to do.
-pub fn check_memory(processor: &Processor, needed: u64) -> Result<()> {
+pub fn check_memory(processor: &Processor, needed: u64, limit: &'static str) -> Result<()> {
     match processor.memory_available() {
         Some(available) if needed > available => Err(Error::DeviceLimit {
             what: "the run".into(),
             needed,
             available,
-            limit: "free memory in bytes; use fewer --samples, a smaller --seq-len or a smaller model",
+            limit,
             adapter: processor.name().into(),
         }),
         _ => Ok(()),

@@ -198,11 +198,9 @@ pub(super) fn scores(means: &Means) -> Importances {
 /// [`Error::Setting`].
 pub(super) fn check_targets(config: &ModelConfig, prune: &PruneConfig, tensors: &[LayerTensor]) -> Result<()> {
     let says = |half: usize| {
-        let channels = |tensor| {
-            super::factors::shape(config, tensor).map_or(0, |[inputs, outputs]| match tensor {
-                LayerTensor::O | LayerTensor::Down => inputs,
-                _ => outputs,
-            })
+        let channels = |tensor| match (tensor, super::factors::shape(config, tensor)) {
+            (LayerTensor::O | LayerTensor::Down, [inputs, _]) => inputs,
+            (_, [_, outputs]) => outputs,
         };
         tensors
             .iter()

@@ -6,6 +6,7 @@ pub mod adapters;
 pub mod calibrations;
 pub mod device;
 pub mod drawing;
+pub mod fixtures;
 pub mod gguf_writer;
 pub mod quantise;
 pub mod reference;

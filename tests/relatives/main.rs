@@ -9,16 +9,17 @@ mod pruned;
 mod refused;
 
 use common::device::{assert_close, difference, files, gpu, load, open, tolerance};
+use common::fixtures;
 use common::reference::{Masks, Reference};
 use common::tiny_model::{TinySpec, write_hf_folder_with};
 use safetensors::SafeTensors;
-use secateur::config::{Family, ModelConfig, Norms, RopeScaling};
+use secateur::config::{ModelConfig, Norms, RopeScaling};
 use secateur::engine::{Engine, Scorer, SequenceOptions, Sequences};
 use secateur::gpu::{GpuOptions, Tier};
 use secateur::model::ModelFiles;
 use secateur::prune::{Dense, Knowledge};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 const CASES: &str = include_str!("../fixtures/relatives/cases.json");
@@ -46,9 +47,7 @@ fn cases() -> Vec<Case> {
     let file = SafeTensors::deserialize(LOGITS).unwrap();
     let fixture: Fixture = serde_json::from_str(CASES).unwrap();
     let filled = |mut case: Case| {
-        let bytes = file.tensor(&case.name).unwrap().data();
-        let (values, _) = bytes.as_chunks::<4>();
-        let values: Vec<f64> = values.iter().map(|&value| f64::from(f32::from_le_bytes(value))).collect();
+        let values = fixtures::floats(file.tensor(&case.name).unwrap().data());
         case.logits = values.chunks_exact(values.len() / case.positions.len()).map(<[f64]>::to_vec).collect();
         case
     };
@@ -56,30 +55,8 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// The model as the tests write it; its blocks know no window yet.
     fn spec(&self) -> TinySpec {
-        let number = |name: &str| self.config[name].as_u64().map(|value| value as usize);
-        let (hidden, heads) = (number("hidden_size").unwrap(), number("num_attention_heads").unwrap());
-        let family = Family::by_class(self.config["architectures"][0].as_str(), None).unwrap();
-        let base = TinySpec {
-            hidden,
-            heads,
-            layers: number("num_hidden_layers").unwrap(),
-            kv_heads: number("num_key_value_heads").unwrap_or(heads),
-            head_dim: number("head_dim").unwrap_or(hidden / heads),
-            channels: number("intermediate_size").or(number("ffn_dim")).unwrap(),
-            embedded: number("word_embed_proj_dim").filter(|&width| width != hidden),
-            vocab: number("vocab_size").unwrap(),
-            // What is left out is the default of the class.
-            tied: self.config["tie_word_embeddings"].as_bool().unwrap_or(family.defaults.tie_word_embeddings),
-            seed: self.seed,
-            ..TinySpec::default()
-        };
-        let mut spec = TinySpec::of(family.gguf.unwrap_or("llama"), base);
-        if self.config["do_layer_norm_before"] == json!(false) {
-            spec.blocks.norms = Norms::LayerBehind;
-        }
-        spec
+        fixtures::spec(&self.config, self.seed)
     }
 
     fn folder(&self) -> (tempfile::TempDir, ModelFiles) {

@@ -7,6 +7,7 @@ mod common;
 mod training;
 
 use common::device::{self, assert_close, difference, files, gpu, load, tolerance};
+use common::fixtures;
 use common::reference::{self, Masks, Site};
 use common::tiny_model::{POSITIONS, TinySpec, hf_name, write_hf_folder};
 use safetensors::SafeTensors;
@@ -42,10 +43,7 @@ struct Case {
 
 static VALUES_BY_NAME: LazyLock<BTreeMap<String, Vec<f64>>> = LazyLock::new(|| {
     let file = SafeTensors::deserialize(VALUES).expect("a fixture");
-    let floats = |bytes: &[u8]| -> Vec<f64> {
-        bytes.as_chunks::<4>().0.iter().map(|&value| f64::from(f32::from_le_bytes(value))).collect()
-    };
-    file.iter().map(|(name, tensor)| (name.to_string(), floats(tensor.data()))).collect()
+    file.iter().map(|(name, tensor)| (name.to_string(), fixtures::floats(tensor.data()))).collect()
 });
 
 fn cases() -> Vec<Case> {
@@ -58,19 +56,7 @@ fn case(name: &str) -> Case {
 
 impl Case {
     fn spec(&self) -> TinySpec {
-        let number = |name: &str| self.config[name].as_u64().expect("a number") as usize;
-        TinySpec {
-            hidden: number("hidden_size"),
-            layers: number("num_hidden_layers"),
-            heads: number("num_attention_heads"),
-            kv_heads: number("num_key_value_heads"),
-            head_dim: number("head_dim"),
-            channels: number("intermediate_size"),
-            vocab: number("vocab_size"),
-            tied: self.config["tie_word_embeddings"].as_bool().expect("a flag"),
-            seed: self.seed,
-            ..TinySpec::default()
-        }
+        fixtures::spec(&self.config, self.seed)
     }
 
     fn folder(&self) -> (tempfile::TempDir, ModelFiles) {
@@ -399,9 +385,9 @@ fn memory_is_known_before() {
     assert!(train(5, 64, false) > base_of_training && train(4, 128, false) > base_of_training);
     assert!(train(4, 64, true) >= base_of_training);
     let processor = Processor::cpu();
-    tune::check_memory(&processor, base).unwrap();
+    tune::check_memory(&processor, base, "try less").unwrap();
     if processor.memory_available().is_some() {
-        let error = tune::check_memory(&processor, u64::MAX).unwrap_err();
-        assert!(error.is_user_fault() && error.to_string().contains("--samples"), "{error}");
+        let error = tune::check_memory(&processor, u64::MAX, "try less").unwrap_err();
+        assert!(error.is_user_fault() && error.to_string().contains("try less"), "{error}");
     }
 }

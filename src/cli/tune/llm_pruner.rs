@@ -134,7 +134,11 @@ pub fn run(args: &LlmPrunerArgs) -> Result<()> {
     let needed = tune::needed_bytes(config, (samples.len(), args.seq_len), options.layers.start, options.taylor);
     let free = processor.memory_available().map_or_else(String::new, |free| format!(" of {} free", bytes(free)));
     note(&format!("this needs about {}{free}, on {}", bytes(needed), processor.name()));
-    tune::check_memory(&processor, needed)?;
+    tune::check_memory(
+        &processor,
+        needed,
+        "free memory in bytes; use fewer --samples, a smaller --seq-len or a smaller model",
+    )?;
     let sha256 = opened.files.sha256()?;
 
     interrupt::install()?;

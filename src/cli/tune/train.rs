@@ -199,7 +199,11 @@ impl TrainArgs {
         let needed = tune::training_bytes(&opened.files.config, options, longest, gradual)?;
         let free = processor.memory_available().map_or_else(String::new, |free| format!(" of {} free", bytes(free)));
         note(&format!("this needs about {}{free}, on {}", bytes(needed), processor.name()));
-        Ok(tune::check_memory(processor, needed)?)
+        Ok(tune::check_memory(
+            processor,
+            needed,
+            "free memory in bytes; use a smaller --seq-len, a smaller --rank or a smaller model",
+        )?)
     }
 
     /// Makes the adapter's folder, or finds the run that it holds.
