@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`error`] | the library's error enum | - |
 //! | [`origin`] | what the browser keeps: files of the page's origin, downloads by range, picked files, locks between tabs (wasm32) | `error` |
+//! | `random` | random numbers from a seed | - |
 //! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
 //! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
 //! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
@@ -13,12 +14,12 @@
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
 //! | [`model`] | GGUF and safetensors files, LoRA adapters, the catalogue and its pull, conversion to other formats, upload of weights | `origin`, `kernels`, `format`, `gpu`, `config`, `error` |
 //! | [`prune`] | which units run: plan, probe, history, score, masks; calibrations and sets of units on disk | `model`, `kernels`, `format`, `gpu`, `config`, `error` |
-//! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
+//! | [`engine`] | the forward pass, generation, scoring, sampling: token ids in, logits out | `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `random`, `error` |
 //! | `llama` | LLaMA's parts in burn: its device, layers, head, their weights (feature `burn`) | `model`, `format`, `gpu`, `config`, `error` |
 //! | `peers` | the same weights in other programs' ways, to measure against (feature `burn`) | `llama`, `model`, `format`, `gpu`, `config`, `error` |
 //! | [`mod@bench`] | the instrument: speed end to end and by kernel, ceilings of the device, memory, other engines beside | `peers`, `engine`, `prune`, `model`, `kernels`, `format`, `gpu`, `config`, `error` |
-//! | `tune` | pruning that needs gradients: LLM-Pruner, LoRAPrune, LoRA's training, in burn (feature `burn`) | `llama`, `prune`, `model`, `gpu`, `config`, `error` |
-//! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `error` |
+//! | `tune` | pruning that needs gradients: LLM-Pruner, LoRAPrune, LoRA's training, in burn (feature `burn`) | `llama`, `prune`, `model`, `gpu`, `config`, `random`, `error` |
+//! | [`eval`] | data sets, perplexity, tasks, reports | `engine`, `prune`, `text`, `config`, `random`, `error` |
 //! | [`protocol`] | plain data between a face and an engine at work: commands, events, probes | `text`, `config`, `error` |
 //! | [`session`] | an engine at work on a thread of its own, in a browser a task; the loop that writes an answer | `engine`, `prune`, `model`, `gpu`, `text`, `protocol`, `config`, `error` |
 //! | [`chat`] | conversations: the tree of messages, the store, files for other programs | `protocol`, `text`, `config`, `error` |
@@ -68,6 +69,7 @@ pub mod origin;
 pub mod peers;
 pub mod protocol;
 pub mod prune;
+mod random;
 pub mod session;
 pub mod text;
 #[cfg(all(feature = "burn", not(target_arch = "wasm32")))]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module of the library may name. The root, the binary and its subcommands may name everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("random", &[]),
     ("origin", &["error"]),
     ("config", &["error"]),
     ("gpu", &["error"]),
@@ -16,13 +17,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("chat", &["protocol", "text", "config", "error"]),
     ("model", &["origin", "kernels", "format", "gpu", "config", "error"]),
     ("prune", &["model", "kernels", "format", "gpu", "config", "error"]),
-    ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "error"]),
+    ("engine", &["prune", "model", "kernels", "format", "gpu", "config", "random", "error"]),
     ("llama", &["model", "format", "gpu", "config", "error"]),
     ("peers", &["llama", "model", "format", "gpu", "config", "error"]),
     ("bench", &["peers", "engine", "prune", "model", "kernels", "format", "gpu", "config", "error"]),
     ("session", &["engine", "prune", "model", "gpu", "text", "protocol", "config", "error"]),
-    ("tune", &["llama", "prune", "model", "gpu", "config", "error"]),
-    ("eval", &["engine", "prune", "text", "config", "error"]),
+    ("tune", &["llama", "prune", "model", "gpu", "config", "random", "error"]),
+    ("eval", &["engine", "prune", "text", "config", "random", "error"]),
     ("app", &["origin", "session", "chat", "protocol", "text", "config", "error"]),
 ];
 const FREE: &[&str] = &["lib", "main", "bin", "cli", "page"];

@@ -4,12 +4,13 @@
 use crate::config::SamplingConfig;
 use crate::error::{Error, Result};
 use crate::kernels::sample::{self, Draw, Filters, NOT_A_NUMBER};
+use crate::random::SplitMix;
 use std::collections::VecDeque;
 
 /// Draws tokens by one set of settings; the same seed and logits give the same tokens.
 pub struct Sampler {
     config: SamplingConfig,
-    state: u64,
+    random: SplitMix,
     recent: VecDeque<u32>,
 }
 
@@ -20,7 +21,7 @@ impl Sampler {
     /// [`Error::Setting`] for values outside their ranges.
     pub fn new(config: SamplingConfig) -> Result<Sampler> {
         config.validate()?;
-        Ok(Sampler { state: config.seed, recent: VecDeque::new(), config })
+        Ok(Sampler { random: SplitMix(config.seed), recent: VecDeque::new(), config })
     }
 
     /// Counts a token (of the prompt or the answer) among the recent ones that the penalty looks at.
@@ -59,17 +60,8 @@ impl Sampler {
             penalised.sort_unstable();
             penalised.dedup();
         }
-        let uniform = if self.config.temperature == 0.0 { 0.0 } else { self.uniform() };
+        let uniform = if self.config.temperature == 0.0 { 0.0 } else { self.random.unit() };
         Draw { uniform, penalised }
-    }
-
-    /// A number in [0, 1): SplitMix64, written out so that a seed outlives any library's version.
-    fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::HistoryKind;
 use crate::engine::{Engine, Scorer};
 use crate::error::{Error, Result};
 use crate::prune::{Calibration, Measuring, Recipe};
+use crate::random::SplitMix;
 use crate::text::Tokenizer;
 use std::sync::Arc;
 
@@ -62,22 +63,14 @@ pub fn samples(data: &TextData, tokenizer: &Tokenizer, options: &CalibrateOption
     Ok(drawn.into_iter().filter_map(|index| all[index].take()).collect())
 }
 
-/// `count` of the numbers below `of`, each at most once, in the order in which they are drawn (Fisher and Yates' shuffle, driven
-/// by SplitMix64).
+/// `count` of the numbers below `of`, each at most once, in the order in which they are drawn (Fisher and Yates' shuffle).
 fn draw(of: usize, count: usize, seed: u64) -> Vec<usize> {
-    let mut state = seed;
-    let mut next = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
+    let mut random = SplitMix(seed);
     let mut order: Vec<usize> = (0..of).collect();
     let count = count.min(of);
     for place in 0..count {
         // The bias of the remainder is below 1e-12 for any text.
-        let other = place + (next() % (of - place) as u64) as usize;
+        let other = place + (random.next() % (of - place) as u64) as usize;
         order.swap(place, other);
     }
     order.truncate(count);

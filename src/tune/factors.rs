@@ -1,25 +1,19 @@
 //! LoRA's factors of a model and what the optimizer remembers of them.
 
-use super::options::{SplitMix, TrainOptions};
+use super::options::TrainOptions;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::llama::{LowRank, failure};
-use crate::model::LayerTensor;
+use crate::model::{LayerTensor, TensorRole};
+use crate::random::SplitMix;
 use burn::optim::{AdamW, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Rows and columns of a projection in burn's layout, `[in, out]`; `None` for a tensor that is none.
-pub(super) fn shape(config: &ModelConfig, tensor: LayerTensor) -> Option<[usize; 2]> {
-    let (hidden, channels) = (config.hidden_size, config.intermediate_size);
-    let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-    Some(match tensor {
-        LayerTensor::Q => [hidden, queries],
-        LayerTensor::K | LayerTensor::V => [hidden, keys],
-        LayerTensor::O => [queries, hidden],
-        LayerTensor::Gate | LayerTensor::Up => [hidden, channels],
-        LayerTensor::Down => [channels, hidden],
-        _ => return None,
-    })
+/// Rows and columns of a projection in burn's layout, `[in, out]`.
+pub(super) fn shape(config: &ModelConfig, tensor: LayerTensor) -> [usize; 2] {
+    // All layers are alike.
+    let [outputs, inputs] = TensorRole::Layer(0, tensor).shape(config);
+    [inputs, outputs]
 }
 
 /// One factor, and AdamW's means of its gradients.
@@ -73,12 +67,13 @@ impl Factors {
     pub(super) fn new(config: &ModelConfig, options: &TrainOptions, device: &Device) -> Result<Factors> {
         let (rank, tensors) = (options.rank, options.tensors()?);
         let mut random = SplitMix(options.seed);
+        let mut within = |bound: f32| (((random.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0) * bound;
         let mut pairs = Vec::new();
         for layer in 0..config.num_hidden_layers {
             for &tensor in &tensors {
-                let Some([inputs, outputs]) = shape(config, tensor) else { continue };
+                let [inputs, outputs] = shape(config, tensor);
                 let bound = 1.0 / (inputs as f32).sqrt();
-                let a = (0..inputs * rank).map(|_| random.unit() * bound).collect();
+                let a = (0..inputs * rank).map(|_| within(bound)).collect();
                 pairs.push(Pair {
                     layer,
                     tensor,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::LayerTensor;
+use crate::random::SplitMix;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -119,24 +120,6 @@ impl TrainOptions {
             order.swap(last, (random.next() % (last as u64 + 1)) as usize);
         }
         order
-    }
-}
-
-/// SplitMix64, written out so that a seed outlives any library's version.
-pub(super) struct SplitMix(pub(super) u64);
-
-impl SplitMix {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// In [-1, 1).
-    pub(super) fn unit(&mut self) -> f32 {
-        ((self.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0
     }
 }
 

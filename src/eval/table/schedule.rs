@@ -2,6 +2,8 @@
 //!
 //! Invariant: the order follows from the counts and the seed alone, so that a log of results needs no order of its own.
 
+use crate::random::SplitMix;
+
 /// One batch, which all arms run before the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
@@ -40,25 +42,14 @@ impl Schedule {
     pub fn order(&self, step: Step) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.arms).collect();
         let block = step.batch / self.arms.max(1);
-        let mut state = [step.round, step.data, block].iter().fold(self.seed, |state, &part| {
-            let mut state = state ^ part as u64;
-            split_mix(&mut state)
-        });
+        let parts = [step.round, step.data, block];
+        let mut random = SplitMix(parts.iter().fold(self.seed, |seed, &part| SplitMix(seed ^ part as u64).next()));
         for last in (1..order.len()).rev() {
-            order.swap(last, (split_mix(&mut state) % (last as u64 + 1)) as usize);
+            order.swap(last, (random.next() % (last as u64 + 1)) as usize);
         }
         order.rotate_left(step.batch % self.arms.max(1));
         order
     }
-}
-
-/// SplitMix64, written out so that a seed outlives any library's version.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::{Item, TaskName};
 use crate::error::{Error, Result};
 use crate::eval::rows::DataFile;
+use crate::random::SplitMix;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
@@ -106,19 +107,4 @@ fn draw<'a>(
     }
     let mut random = SplitMix(few_shot.seed ^ (at as u64).wrapping_mul(0xd134_2543_de82_ef95));
     Ok((0..few_shot.count).filter_map(|_| pool.get(left.swap_remove(random.below(left.len())))).collect())
-}
-
-/// The generator "splitmix64": small, and the same on every machine for ever.
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// A number below `limit`, of which none is likelier than another by more than 2^-64 times `limit`.
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        ((u128::from(mixed) * limit as u128) >> 64) as usize
-    }
 }
