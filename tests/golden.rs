@@ -385,7 +385,12 @@ fn sequences(shared: &Shared, prune: PruneConfig, known: Knowledge) -> Sequences
 fn a_chat_with_masks_of_its_pruned_prefill_agrees() {
     let (shared, _turn) = shared();
     let golden = &shared.golden;
-    let prune = PruneConfig { phases: PrunePhases { prefill: true, decode: true }, reprobe_every: 0, ..pp(0.4) };
+    let prune = PruneConfig {
+        phases: PrunePhases { prefill: true, decode: true },
+        reprobe_every: 0,
+        lead_tokens: 0,
+        ..pp(0.4)
+    };
     let mut sequences = sequences(shared, prune, calibrated(shared));
     let before = shared.engine.gpu().readbacks();
     let nll = continuation(&mut sequences, &golden.indices("chat40.ids"));

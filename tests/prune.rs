@@ -220,7 +220,7 @@ fn compare_all(cases: &[Case]) {
 }
 
 fn settings(ratio: f64, dense_layers: usize, tile: usize) -> PruneConfig {
-    PruneConfig { method: Method::Pp, ratio, dense_layers, tile, ..PruneConfig::default() }
+    PruneConfig { method: Method::Pp, ratio, dense_layers, tile, lead_tokens: 0, ..PruneConfig::default() }
 }
 
 /// Lengths of a batch: equal, or padded.

@@ -113,7 +113,7 @@ pub struct ChoiceCost {
     pub ratio: f64,
     /// The difference, as a share of the dense run's time.
     pub share_of_dense_time: Spread,
-    /// FLOPs of probes and renewals as a share of the dense run's.
+    /// The same of FLOPs: of probes and renewals, and of what runs whole so that there is something to choose from.
     pub share_of_dense_flops: f64,
 }
 
@@ -386,14 +386,14 @@ impl Table {
         let shares = chosen.iter().zip(given).zip(dense);
         let shares: Vec<f64> =
             shares.map(|((chosen, given), dense)| (chosen.seconds - given.seconds) / dense.seconds).collect();
-        let flops = chosen.last()?.flops;
+        let (flops, of_given) = (chosen.last()?.flops, given.last()?.flops);
         Some(ChoiceCost {
             phase,
             setup: self.setup,
             method: contender.prune.method,
             ratio: contender.prune.ratio,
             share_of_dense_time: Spread::of(&shares)?,
-            share_of_dense_flops: flops.probe / flops.dense,
+            share_of_dense_flops: (flops.pass + flops.probe - of_given.pass) / flops.dense,
         })
     }
 }

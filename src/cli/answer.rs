@@ -27,7 +27,8 @@ pub fn prefill_warning(made: &Written) -> Option<String> {
     (pass + probe > dense).then(|| {
         format!(
             "the pruned prompt cost {:.0} % of the FLOPs of a dense one (its probe alone {:.0} %): with one sequence, \
-             pruning the prompt pays only at high ratios or with a smaller --probe-tokens",
+             a probe pays only at high ratios or with a smaller --probe-tokens; without --lead-tokens 0 the prompt's \
+             first tokens choose, and cost nothing",
             100.0 * (pass + probe) / dense,
             100.0 * probe / dense
         )

@@ -163,6 +163,10 @@ pub struct ProbeOptions {
     /// The same for the probes of heads alone [default: as --probe-samples]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub probe_head_samples: Option<f64>,
+    /// Where a single prompt is pruned, run its first N tokens whole and choose from them for the others; of short prompts a quarter,
+    /// but no fewer than half of N. 0 lets a probe of the whole prompt run ahead, as before a batch [default: 64]
+    #[arg(long, value_name = "N")]
+    pub lead_tokens: Option<usize>,
     /// What Probe Pruning remembers of earlier text [default: exact]
     #[arg(long, value_enum)]
     pub history: Option<HistoryName>,
@@ -328,6 +332,7 @@ impl ProbeOptions {
         PruneConfig {
             probe_tokens: self.probe_tokens.unwrap_or(base.probe_tokens),
             probe_samples: self.probe_samples.unwrap_or(base.probe_samples),
+            lead_tokens: self.lead_tokens.unwrap_or(base.lead_tokens),
             reprobe_every: self.reprobe_every.unwrap_or(base.reprobe_every),
             reprobe_tokens: self.reprobe_tokens.unwrap_or(base.reprobe_tokens),
             blocks: self.blocks.as_ref().map_or(base.blocks, |blocks| PruneBlocks {

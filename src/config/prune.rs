@@ -158,6 +158,10 @@ pub struct PruneConfig {
     /// The same for the probes of heads alone; `None` = as above.
     #[serde(default)]
     pub probe_heads: Option<ProbeShares>,
+    /// Where the prompt of a single sequence is pruned: so many of its first tokens run whole and choose for the others
+    /// ([`PruneConfig::lead`]). 0 = a probe runs ahead, as before a batch.
+    #[serde(default = "default_lead_tokens")]
+    pub lead_tokens: usize,
     /// When to prune.
     pub phases: PrunePhases,
     /// What to prune; the ratio is that of the pruned blocks.
@@ -204,6 +208,10 @@ fn default_reprobe_tokens() -> usize {
     4
 }
 
+fn default_lead_tokens() -> usize {
+    64
+}
+
 impl Default for PruneConfig {
     fn default() -> Self {
         PruneConfig {
@@ -213,6 +221,7 @@ impl Default for PruneConfig {
             probe_tokens: 0.5,
             probe_samples: 0.05,
             probe_heads: None,
+            lead_tokens: default_lead_tokens(),
             phases: PrunePhases { prefill: false, decode: true },
             blocks: PruneBlocks::default(),
             reprobe_every: 32,
@@ -238,6 +247,20 @@ impl PruneConfig {
         match self.reprobe_every {
             0 => 0,
             every => tokens * self.reprobe_tokens.min(every) / every,
+        }
+    }
+
+    /// Whether the prompt of a single sequence is pruned by its own first tokens.
+    pub fn leads(&self) -> bool {
+        self.method == Method::Pp && self.phases.prefill && self.lead_tokens > 0
+    }
+
+    /// How many of a single prompt's `tokens` tokens run whole and choose for the others: a quarter, at most `lead_tokens`, at least
+    /// half as many. 0 where nothing leads.
+    pub fn lead(&self, tokens: usize) -> usize {
+        match self.leads() {
+            true => (tokens / 4).clamp(self.lead_tokens.div_ceil(2), self.lead_tokens).min(tokens),
+            false => 0,
         }
     }
 

@@ -21,7 +21,7 @@ mod workspace;
 pub use options::{SequenceOptions, Watched};
 pub use sampler::Sampler;
 pub use scorer::{Scorer, Target};
-pub use sequences::Sequences;
+pub use sequences::{CHUNK, Sequences};
 pub use traffic::Traffic;
 
 use crate::config::{ModelConfig, PruneConfig};

@@ -61,7 +61,7 @@ impl Needs {
 fn pruning(config: &ModelConfig, prune: &PruneConfig, live: bool) -> u64 {
     let plan = Plan::new(config, prune);
     let fixed = prune.method.is_static();
-    let prunes = plan.prunes() && prune.phases.decode && prune.method != Method::Dense;
+    let prunes = plan.prunes() && (prune.phases.decode || prune.leads()) && prune.method != Method::Dense;
     if !(live || prunes) || fixed {
         return 0;
     }

@@ -5,8 +5,8 @@
 //! a later mask never meets a hole.
 
 mod decode;
+mod prompt;
 
-use super::forward::{Pass, forward};
 use super::head::Head;
 use super::options::{SequenceOptions, Watched, check_settings};
 use super::traffic::Traffic;
@@ -14,21 +14,14 @@ use super::workspace::Workspace;
 use super::{CacheBuffers, Engine, check_rows};
 use crate::config::{Method, PruneConfig};
 use crate::error::{Error, Result};
-use crate::gpu::Buffer;
+use crate::gpu::{Buffer, Gpu};
 use crate::kernels::{Cache, Rows};
 use crate::model::Added;
-use crate::prune::{
-    Dense, Fixed, Flops, Half, Judges, Knowledge, LayerMasks, Plan, ProbeSizes, Probing, Reading, Running, Watching,
-    Window, statics,
-};
+use crate::prune::{Fixed, Flops, Judges, Knowledge, LayerMasks, Plan, Reading, Running, Window, statics};
 use decode::Drawing;
+pub use prompt::CHUNK;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Tokens of a prompt that run in one pass; longer prompts run in several.
-pub(super) const CHUNK: usize = 1024;
-/// The same while somebody waits: some seconds on a slow device.
-const HEARD_CHUNK: usize = 256;
 
 /// Sequences in the making.
 pub struct Sequences {
@@ -48,6 +41,8 @@ pub struct Sequences {
     context: usize,
     step: Step,
     running: Option<Arc<Running>>,
+    /// The same sums, under the plan of prompts, where a prompt's lead chooses from them.
+    leading: Option<Arc<Running>>,
     /// Generated tokens that no renewal has seen.
     unseen: usize,
     /// Tokens in the running sums, by half: probes may differ in size.
@@ -101,7 +96,8 @@ impl Sequences {
             Some(fixed) => fixed.plan().clone(),
             None => plan_of(engine, &prune, &known)?,
         };
-        let follows = live || (fixed.is_none() && plan.prunes() && prune.phases.decode);
+        let chooses = fixed.is_none() && plan.prunes();
+        let follows = live || (chooses && prune.phases.decode);
         let window = if follows { prune.reprobe_every } else { 0 };
         if samples > 1 && (live || window > 0) {
             return Err(Error::Setting(format!(
@@ -109,12 +105,18 @@ impl Sequences {
             )));
         }
         let judges = Judges::new(gpu, &engine.model, &prune, &known)?;
-        let running = match follows {
+        let leads = samples == 1 && chooses && prune.leads();
+        let running = match follows || leads {
             true => {
-                let planned = if prune.phases.decode { &plan } else { &dense };
+                // Somebody who watches may prune prompts alone.
+                let planned = if prune.phases.decode || !live { &plan } else { &dense };
                 Some(Arc::new(Running::new(gpu, config, planned, (window, live), judges.later.clone())?))
             }
             false => None,
+        };
+        let leading = match &running {
+            Some(running) if leads => Some(of_prompts(gpu, running, &prune, &plan, &judges)?),
+            _ => None,
         };
         let mut work = Workspace::new(gpu, config, samples)?;
         if window > 0 {
@@ -145,6 +147,7 @@ impl Sequences {
             context,
             step,
             running,
+            leading,
             unseen: 0,
             summed: [0; 2],
             masks: Vec::new(),
@@ -244,7 +247,10 @@ impl Sequences {
             running.clear(gpu)?;
             self.summed = [0; 2];
         }
-        self.running = Some(Arc::new(running.replanned(gpu, decoding, prune.reprobe_every, judges.later.clone())?));
+        let running = Arc::new(running.replanned(gpu, decoding, prune.reprobe_every, judges.later.clone())?);
+        let leads = self.lengths.len() == 1 && plan.prunes() && prune.leads();
+        self.leading = if leads { Some(of_prompts(gpu, &running, &prune, &plan, &judges)?) } else { None };
+        self.running = Some(running);
         self.judges = judges;
         let rows = self.step.work.window.as_ref().map_or(0, |window| window.rows);
         if rows != prune.reprobe_rows(prune.reprobe_every) {
@@ -293,173 +299,6 @@ impl Sequences {
         self.unseen = 0;
     }
 
-    /// Appends a prompt to every sequence and returns the logits after its last token: `[sample][vocab]`.
-    ///
-    /// # Errors
-    /// [`Error::PromptTooLong`] when a prompt does not fit, [`Error::Setting`] for an empty one, [`Error::Device`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        pollster::block_on(self.prefill_async(prompts))
-    }
-
-    /// [`Sequences::prefill`] where nothing can be waited for.
-    ///
-    /// # Errors
-    /// As [`Sequences::prefill`].
-    pub async fn prefill_async(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        self.begin_prompts(&prompts.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>())?;
-        // Several prompts are padded to one length; a single one is cut into passes of bounded memory.
-        if let [prompt] = prompts {
-            let passes = prompt.len().div_ceil(CHUNK);
-            for (index, chunk) in prompt.chunks(CHUNK).enumerate() {
-                self.prefill_pass(&[chunk.to_vec()], index + 1 == passes).await?;
-            }
-        } else {
-            self.prefill_pass(prompts, true).await?;
-        }
-        self.end_prompts()?;
-        self.fetch_logits().await
-    }
-
-    /// The next pass of [`Sequences::prefill_async`] for one sequence while somebody waits: of `prompt`, `done` tokens have run.
-    /// Returns how many have run now; the logits after the last stay on the device, for [`Sequences::draw`] or
-    /// [`Sequences::fetch_logits`]. Passes are short where that changes nothing; between them the prompt can be given up.
-    ///
-    /// # Errors
-    /// As [`Sequences::prefill_async`].
-    pub async fn prefill_part(&mut self, prompt: &[u32], done: usize) -> Result<usize> {
-        if done == 0 {
-            self.begin_prompts(&[prompt])?;
-        }
-        let probed = self.prune.phases.prefill && self.plan.prunes();
-        let end = prompt.len().min(done + if probed { CHUNK } else { HEARD_CHUNK });
-        self.prefill_pass(&[prompt[done..end].to_vec()], end == prompt.len()).await?;
-        if end == prompt.len() {
-            self.end_prompts()?;
-        }
-        self.engine.gpu().idle().await?;
-        Ok(end)
-    }
-
-    fn begin_prompts(&mut self, prompts: &[&[u32]]) -> Result<()> {
-        if prompts.len() != self.lengths.len() || prompts.iter().any(|prompt| prompt.is_empty()) {
-            let (found, expected) = (prompts.len(), self.lengths.len());
-            return Err(Error::Setting(format!("{found} prompts for {expected} sequences, or an empty prompt")));
-        }
-        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-        check_rows(prompts.len(), longest)?;
-        for (prompt, &length) in prompts.iter().zip(&self.lengths) {
-            self.engine.check_ids(prompt)?;
-            if length + longest > self.context {
-                let trained = self.engine.config().max_position_embeddings;
-                let prompt_tokens = length + prompt.len();
-                return Err(Error::PromptTooLong { prompt_tokens, context: self.context, trained });
-            }
-        }
-        self.drawing.forget();
-        // A probed prompt starts its sums anew; a dense one adds to them.
-        let coming = self.wished.as_ref().unwrap_or(&self.prune);
-        if coming.phases.prefill && Plan::new(self.engine.config(), coming).prunes() {
-            self.rewind();
-        } else {
-            self.absorb_window()?;
-        }
-        self.adopt()
-    }
-
-    fn end_prompts(&mut self) -> Result<()> {
-        if !(self.prune.phases.prefill && self.plan.prunes()) {
-            self.choose_from_sums(false)?;
-        }
-        self.drawing.ready = true;
-        Ok(())
-    }
-
-    async fn prefill_pass(&mut self, prompts: &[Vec<u32>], last: bool) -> Result<()> {
-        let engine = self.engine.clone();
-        let (gpu, config) = (engine.gpu(), engine.config());
-        let (samples, length) = (prompts.len(), prompts.iter().map(Vec::len).max().unwrap_or(0));
-        let rows = samples * length;
-        let mut ids = vec![0u32; rows];
-        let mut places = vec![[0u32; 2]; rows];
-        for (sample, prompt) in prompts.iter().enumerate() {
-            ids[sample * length..][..prompt.len()].copy_from_slice(prompt);
-            for t in 0..length {
-                places[sample * length + t] = [(self.lengths[sample] + t) as u32; 2];
-            }
-        }
-        let real: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
-        let ids = gpu.upload("prompt", &ids)?;
-        let places = gpu.upload("prompt places", bytemuck::cast_slice::<[u32; 2], u32>(&places))?;
-        let lengths = gpu.upload("prompt lengths", &real)?;
-        let work = Workspace::new(gpu, config, rows)?;
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
-        let pass = Pass {
-            ids: &ids,
-            places: &places,
-            lengths: &lengths,
-            samples,
-            length,
-            caches: &caches,
-            keeps_cache: true,
-            turns: engine.model.rope(&self.turns),
-        };
-        let mut rec = gpu.record();
-        let pruned = self.plan.prunes() && self.prune.phases.prefill;
-        let mut chosen = None;
-        if let Some(fixed) = self.fixed.as_mut().filter(|_| pruned) {
-            forward(&mut rec, &engine.model, &work, &pass, fixed)?;
-        } else if pruned {
-            let sizes = ProbeSizes::new(&self.prune, samples, length);
-            // A history by position belongs to positions from the start.
-            let starts = self.lengths.iter().all(|&length| length == 0);
-            let fits = self.judges.opening.history().is_none_or(|history| history.check(length).is_ok());
-            let judge = if starts && fits { &self.judges.opening } else { &self.judges.later };
-            let shape = (samples, length);
-            let mut probing = Probing::new(gpu, config, &self.plan, sizes, shape, judge.clone(), None)?;
-            if self.live {
-                probing = probing.watched(gpu)?;
-            }
-            if let Some(running) = &self.running {
-                probing = probing.seeding(running.clone());
-            }
-            forward(&mut rec, &engine.model, &work, &pass, &mut probing)?;
-            self.flops.add_probe(config, &self.plan, sizes);
-            self.traffic.add_probe(&engine.model, &self.plan);
-            self.summed = Half::BOTH.map(|half| sizes.of(half).tokens);
-            self.chosen = true;
-            self.choices += 1;
-            self.masks = match &self.running {
-                Some(running) if !self.prune.phases.decode => running.masks().to_vec(),
-                _ => probing.masks().to_vec(),
-            };
-            chosen = self.live.then_some(probing);
-        } else if let Some(running) = self.running.clone() {
-            forward(&mut rec, &engine.model, &work, &pass, &mut Watching(&running))?;
-            let tokens = prompts.iter().map(Vec::len).sum::<usize>();
-            self.summed = self.summed.map(|summed| summed + tokens);
-        } else {
-            forward(&mut rec, &engine.model, &work, &pass, &mut Dense)?;
-        }
-        let before = self.lengths[0];
-        let plan = if pruned { &self.plan } else { &self.dense };
-        self.traffic.add(&engine.model, plan);
-        for (prompt, length) in prompts.iter().zip(&mut self.lengths) {
-            let (before, new) = (*length as f64, prompt.len() as f64);
-            self.flops.add(config, plan, new, new * before + new * (new + 1.0) / 2.0);
-            *length += prompt.len();
-        }
-        if last {
-            let rows: Vec<usize> = real.iter().enumerate().map(|(s, &real)| s * length + real as usize - 1).collect();
-            self.record_head(&mut rec, &work.residual, &work.norms, &rows)?;
-        }
-        rec.submit_paced(rows).await?;
-        if let Some(probing) = chosen {
-            self.watch(probing.read_later(gpu)?, before, false);
-        }
-        Ok(())
-    }
-
     /// When the window is full: brings the sums up to date and chooses masks anew.
     fn renew_if_due(&mut self) -> Result<()> {
         if !self.renewal_is_due() {
@@ -467,7 +306,10 @@ impl Sequences {
         }
         self.absorb_window()?;
         self.adopt()?;
-        self.choose_from_sums(true)
+        match self.running.clone() {
+            Some(running) => self.choose_from(&running, true),
+            None => Ok(()),
+        }
     }
 
     fn renewal_is_due(&self) -> bool {
@@ -504,9 +346,9 @@ impl Sequences {
         Ok(())
     }
 
-    /// Chooses masks from the running sums, where there are any.
-    fn choose_from_sums(&mut self, renewal: bool) -> Result<()> {
-        let (engine, Some(running)) = (self.engine.clone(), self.running.clone()) else { return Ok(()) };
+    /// Chooses the masks of a plan from its sums.
+    fn choose_from(&mut self, running: &Running, renewal: bool) -> Result<()> {
+        let engine = self.engine.clone();
         let mut rec = engine.gpu().record();
         running.choose(&mut rec, &engine.model.layers, self.summed)?;
         rec.submit()?;
@@ -538,6 +380,20 @@ impl Sequences {
             model.output_norm.record(rec, x, Added::default(), y, norms, shape)?;
         }
         self.step.head.record(rec, model, (&self.step.last).into(), &self.step.logits, rows.len())
+    }
+}
+
+/// The sums that a prompt's lead chooses from: those of the answer, under the plan of prompts.
+fn of_prompts(
+    gpu: &Gpu,
+    running: &Arc<Running>,
+    prune: &PruneConfig,
+    plan: &Plan,
+    judges: &Judges,
+) -> Result<Arc<Running>> {
+    match prune.phases.decode {
+        true => Ok(running.clone()),
+        false => Ok(Arc::new(running.replanned(gpu, plan, 0, judges.later.clone())?)),
     }
 }
 

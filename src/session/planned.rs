@@ -1,6 +1,7 @@
 //! What settings will cost, before anything runs.
 
 use crate::config::{Method, ModelConfig, PruneConfig};
+use crate::engine::CHUNK;
 use crate::prune::{Flops, Plan, ProbeSizes};
 
 /// What settings mean for a model.
@@ -12,7 +13,8 @@ pub struct Planned {
     pub channels: (usize, usize),
     /// Share of the layers' FLOPs that an answer's tokens are spared, re-probes counted as cost.
     pub answer_removed: f64,
-    /// Share of the layers' FLOPs that a prompt is spared, its probe counted as cost: negative where that costs more.
+    /// Share of the layers' FLOPs that a prompt is spared: what leads it is not, and a probe counts as cost, so that this is
+    /// negative where it costs more than is saved.
     pub prompt_removed: f64,
 }
 
@@ -28,11 +30,17 @@ pub fn planned(model: &ModelConfig, prune: &PruneConfig, prompt: usize) -> Plann
     let removed = |flops: Flops| 1.0 - (flops.pass + flops.probe) / flops.dense.max(1.0);
 
     let mut whole = Flops::default();
-    let attended = (prompt * (prompt + 1)) as f64 / 2.0;
     let in_prompt = prune.phases.prefill && pruned.prunes();
-    whole.add(model, if in_prompt { &pruned } else { &dense }, prompt as f64, attended);
-    if in_prompt {
-        whole.add_probe(model, &pruned, ProbeSizes::new(prune, 1, prompt));
+    for first in (0..prompt).step_by(CHUNK) {
+        let end = prompt.min(first + CHUNK);
+        let led = if in_prompt { first + prune.lead(end - first) } else { end };
+        for (plan, tokens) in [(&dense, first..led), (&pruned, led..end)] {
+            let attended = (tokens.len() * (tokens.start + tokens.end + 1)) as f64 / 2.0;
+            whole.add(model, plan, tokens.len() as f64, attended);
+        }
+        if in_prompt && !prune.leads() {
+            whole.add_probe(model, &pruned, ProbeSizes::new(prune, 1, end - first));
+        }
     }
 
     let mut answer = Flops::default();

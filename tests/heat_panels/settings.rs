@@ -55,7 +55,7 @@ fn the_slider_sets_the_ratio_and_says_what_it_removes() {
 #[test]
 fn a_probe_that_costs_more_than_it_saves_says_so() {
     let both = PrunePhases { prefill: true, decode: true };
-    let mut harness = panel(Theme::Dark, 340.0, PruneConfig { phases: both, ratio: 0.2, ..probing() });
+    let mut harness = panel(Theme::Dark, 340.0, PruneConfig { phases: both, lead_tokens: 0, ratio: 0.2, ..probing() });
     harness.run();
     harness.get_by_label_contains("this probe costs more than it saves");
 }

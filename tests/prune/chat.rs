@@ -199,6 +199,93 @@ fn options_hold_in_conversations() {
     ]);
 }
 
+/// The first tokens of a prompt run whole and choose for the rest of it.
+#[test]
+fn a_prompt_is_led_by_its_first_tokens() {
+    let led = |lead_tokens: usize, prune: PruneConfig| PruneConfig { lead_tokens, ..prune };
+    let prompts_alone = PruneConfig { phases: phases(true, false), ..settings(0.4, 1, 8) };
+    converse_all(&[
+        (model(0, 150), led(8, both(0.2, 0)), Off, vec![Prompts(vec![40]), Answer(6)]),
+        // A quarter of 20 tokens, and then half of the lead that is allowed.
+        (
+            model(1, 151),
+            led(8, both(0.4, 4)),
+            Collapsed,
+            vec![Prompts(vec![20]), Answer(10), Prompts(vec![9]), Answer(6)],
+        ),
+        (
+            model(2, 152),
+            led(6, every_token(both(0.6, 4))),
+            Exact,
+            vec![Prompts(vec![30]), Answer(13), Prompts(vec![24])],
+        ),
+        // Nothing is left to be led.
+        (
+            model(0, 153),
+            led(64, both(0.4, 3)),
+            Buckets,
+            vec![Prompts(vec![25]), Answer(7), Prompts(vec![40]), Answer(4)],
+        ),
+        (model(1, 154), led(1, both(0.4, 0)), Off, vec![Prompts(vec![2]), Answer(4), Prompts(vec![30])]),
+        (
+            model(2, 155),
+            led(8, prompts_alone.clone()),
+            Collapsed,
+            vec![Prompts(vec![40]), Answer(5), Prompts(vec![12])],
+        ),
+        (
+            model(0, 156),
+            led(8, PruneConfig { compensate: true, statistic: Statistic::Fluctuation, ..both(0.4, 4) }),
+            Exact,
+            vec![Prompts(vec![36]), Answer(9), Prompts(vec![20])],
+        ),
+        (model(1, 157), led(5, PruneConfig { whole_groups: true, ..prompts_alone }), Off, vec![Prompts(vec![60])]),
+        // Prompts side by side are a batch, which is probed.
+        (
+            model(0, 158),
+            led(8, PruneConfig { probe_samples: 0.5, ..both(0.4, 0) }),
+            Off,
+            vec![Prompts(vec![25, 9, 17]), Answer(4)],
+        ),
+    ]);
+}
+
+/// However a prompt is cut into passes, its lead chooses the same units for the same tokens.
+#[test]
+fn a_led_prompt_in_parts_is_the_same() {
+    let spec = model(0, 159);
+    let (engine, _) = tiny(&spec);
+    let ids = Random(23).ids(400, spec.vocab);
+    for (prefill, decode) in [(true, true), (true, false), (false, true)] {
+        let prune = PruneConfig { phases: phases(prefill, decode), lead_tokens: 32, ..settings(0.4, 1, 8) };
+        let start = |live: bool| {
+            let (prune, known) = (prune.clone(), Knowledge::default());
+            Sequences::new(&engine, SequenceOptions { samples: 1, context: 420, prune, known, live }).unwrap()
+        };
+        let mut at_once = start(false);
+        let whole = at_once.prefill(std::slice::from_ref(&ids)).unwrap();
+        let mut sequence = start(true);
+        let (mut done, mut ends) = (0, Vec::new());
+        while done < ids.len() {
+            done = pollster::block_on(sequence.prefill_part(&ids, done)).unwrap();
+            ends.push(done);
+        }
+        assert_eq!(ends, if prefill { vec![32, 288, 400] } else { vec![256, 400] });
+        let parts = sequence.logits().unwrap();
+        let exact: Vec<f64> = whole[0].iter().map(|&logit| f64::from(logit)).collect();
+        assert_close(&parts[0], &exact, 2.0 * tolerance(engine.config(), 400), &format!("{prefill}, {decode}"));
+        let watched = sequence.watched().unwrap().expect("a choice that is there");
+        assert_eq!((watched.at, watched.index), (if prefill { 32 } else { 400 }, 0));
+        assert_eq!(sequence.choices(), at_once.choices());
+        // Whoever prunes prompts alone goes on with every unit.
+        assert_eq!(read_masks(engine.gpu(), sequence.masks()).is_empty(), !decode);
+        if decode {
+            let masks = |sequence: &Sequences| read_masks(engine.gpu(), sequence.masks());
+            assert_eq!(masks(&sequence), masks(&at_once));
+        }
+    }
+}
+
 /// Pruned prompts, dense answers.
 #[test]
 fn a_probed_prompt_with_a_dense_answer() {

@@ -102,6 +102,30 @@ fn operations_are_two_a_multiply_add() {
     }
 }
 
+/// What leads a prompt costs what it costs whole, and nothing else.
+#[test]
+fn operations_of_a_led_prompt() {
+    let (engine, _) = tiny(&model(0, 5));
+    let config = engine.config();
+    let prune = PruneConfig { phases: phases(true, true), lead_tokens: 8, reprobe_every: 0, ..settings(0.4, 1, 8) };
+    let options =
+        SequenceOptions { samples: 1, context: 64, prune: prune.clone(), known: Knowledge::default(), live: false };
+    let mut sequence = Sequences::new(&engine, options).unwrap();
+    let mut random = Random(1);
+    sequence.prefill(&[random.ids(24, 288)]).unwrap();
+    sequence.step(&[1]).unwrap();
+    sequence.prefill(&[random.ids(30, 288)]).unwrap();
+    let (dense, pruned) = (Plan::dense(config), Plan::new(config, &prune));
+    // A quarter of 24 is less than 8; a quarter of 30 is 7.
+    let pass = tokens(config, &dense, 0..6)
+        + tokens(config, &pruned, 6..25)
+        + tokens(config, &dense, 25..32)
+        + tokens(config, &pruned, 32..55);
+    assert_eq!(sequence.flops().pass, 2.0 * pass as f64);
+    assert_eq!(sequence.flops().dense, 2.0 * tokens(config, &dense, 0..55) as f64);
+    assert_eq!(sequence.flops().probe, 0.0);
+}
+
 /// Sequences of different lengths: padding is no cost of the answer, a probe is counted as it runs.
 #[test]
 fn operations_of_sequences_side_by_side() {

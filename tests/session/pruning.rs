@@ -47,7 +47,7 @@ fn every_probe_is_told_with_its_scores() {
 #[test]
 fn a_probed_prompt_tells_which_tokens_were_probed() {
     let phases = PrunePhases { prefill: true, decode: true };
-    let prune = PruneConfig { phases, probe_tokens: 0.25, ..pruned(0.4) };
+    let prune = PruneConfig { phases, lead_tokens: 0, probe_tokens: 0.25, ..pruned(0.4) };
     let mut bench = Bench::new();
     let texts = ["A question that is long enough for a probe to leave most of it out"];
     let found = bench.answer(request(1, &texts, prune.clone()));
@@ -68,6 +68,25 @@ fn a_probed_prompt_tells_which_tokens_were_probed() {
     assert_eq!(second.heats[0].at, cached);
     let places = cached as u32..second.figures.prompt_tokens as u32;
     assert!(second.heats[0].layers[1].channels.as_ref().unwrap().probed.iter().all(|place| places.contains(place)));
+}
+
+/// The lead of a prompt tells what it chose where it ended, and costs nothing but what it does not save.
+#[test]
+fn a_led_prompt_tells_what_its_lead_chose() {
+    let phases = PrunePhases { prefill: true, decode: true };
+    let prune = PruneConfig { phases, lead_tokens: 8, ..pruned(0.4) };
+    let mut bench = Bench::new();
+    let texts = ["A question that is long enough for its first tokens to leave most of it to be led"];
+    let found = bench.answer(request(1, &texts, prune.clone()));
+    let heat = &found.heats[0];
+    assert_eq!((heat.at, heat.cause), (8, Cause::Prompt));
+    assert!(heat.layers[1].channels.as_ref().unwrap().probed.is_empty());
+    let cost = found.figures.prefill;
+    assert_eq!(cost.flops_probe, 0.0);
+    let config = secateur::model::ModelFiles::open(&bench.path()).unwrap().config;
+    let planned = secateur::session::planned(&config, &prune, found.figures.prompt_tokens);
+    assert!((1.0 - cost.flops / cost.flops_dense - planned.prompt_removed).abs() < 1e-9, "{cost:?}, {planned:?}");
+    assert!(planned.prompt_removed > 0.1, "{planned:?}");
 }
 
 #[test]

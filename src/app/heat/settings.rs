@@ -128,9 +128,9 @@ fn choices(ui: &mut Ui, settings: &mut PruneConfig) {
             "The prompt is read by the whole model, and what it needed there is the probe, at no extra cost.",
         );
         ui.selectable_value(value, phases(true, false), "the prompt")
-            .on_hover_text("A probe runs ahead of the prompt. It pays for long prompts and high ratios.");
+            .on_hover_text("The prompt's first tokens are read by the whole model and choose for the others.");
         ui.selectable_value(value, phases(true, true), "both")
-            .on_hover_text("The prompt's probe chooses, and the answer goes on with that choice.");
+            .on_hover_text("The prompt's first tokens choose, and the answer goes on with that choice.");
     });
     let blocks = |attention, mlp| PruneBlocks { attention, mlp };
     row(ui, "Leave out", |ui| {
@@ -142,11 +142,22 @@ fn choices(ui: &mut Ui, settings: &mut PruneConfig) {
 }
 
 fn advanced(ui: &mut Ui, settings: &mut PruneConfig, model: Option<&ModelConfig>) {
-    let probes = settings.method == Method::Pp && settings.phases.prefill;
+    let in_prompt = settings.method == Method::Pp && settings.phases.prefill;
+    let probes = in_prompt && settings.lead_tokens == 0;
     row(ui, "Re-probe every", |ui| {
         let value = egui::DragValue::new(&mut settings.reprobe_every).range(0..=RAREST).suffix(" tokens");
         named(ui.add_enabled(settings.phases.decode, value), "Re-probe interval");
         ui.weak(if settings.reprobe_every == 0 { "never: the first choice stays" } else { "0 = never" });
+    });
+    row(ui, "Lead", |ui| {
+        let value = egui::DragValue::new(&mut settings.lead_tokens).range(0..=RAREST).suffix(" tokens");
+        named(ui.add_enabled(in_prompt, value), "Tokens that lead a prompt")
+            .on_disabled_hover_text("A prompt has a lead only where probe pruning prunes it");
+        ui.weak(if settings.lead_tokens == 0 {
+            "none: a probe runs ahead"
+        } else {
+            "of the prompt run whole; 0 = a probe"
+        });
     });
     for (text, name, value, hint) in [
         ("Tokens probed", "Share of tokens probed", &mut settings.probe_tokens, "of the prompt"),
@@ -163,8 +174,9 @@ fn advanced(ui: &mut Ui, settings: &mut PruneConfig, model: Option<&ModelConfig>
                 .speed(0.005)
                 .custom_formatter(|share, _| format!("{:.0} %", 100.0 * share))
                 .custom_parser(|text| text.trim().trim_end_matches('%').trim().parse().ok().map(|v: f64| v / 100.0));
-            named(ui.add_enabled(probes, value), name)
-                .on_disabled_hover_text("Probes run ahead only where probe pruning prunes the prompt");
+            named(ui.add_enabled(probes, value), name).on_disabled_hover_text(
+                "A probe runs ahead only where probe pruning prunes the prompt, and the prompt has no lead",
+            );
             ui.weak(hint);
         });
     }

@@ -6,8 +6,9 @@
 //! nothing to undo: what it wrote lies behind the end of the cache and of the window, where the next token writes. A renewal
 //! could not be undone, so the pass that one comes before is not submitted ahead.
 
+use super::super::forward::{Pass, forward};
 use super::super::sampler::{self, Sampler};
-use super::{Pass, Sequences, forward};
+use super::Sequences;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Pending, Tier};
 use crate::kernels::{Cache, sample};

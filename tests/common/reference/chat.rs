@@ -1,4 +1,4 @@
-//! Pruning of one conversation: the prompt dense or probed, generated tokens under frozen masks, masks renewed every so
+//! Pruning of one conversation: the prompt dense, probed, or led by its own first tokens; generated tokens under frozen masks, masks renewed every so
 //! many tokens from the running mean of squared inputs (or distances from means) over prompt and answer, dropped units included.
 //! A calibrated history by position serves the probe of the opening prompt; its mean over positions serves every later choice.
 
@@ -92,15 +92,31 @@ impl<'m> Chat<'m> {
 
     /// Appends prompts; returns the logits after each.
     pub fn prefill(&mut self, prompts: &[Vec<u32>]) -> Vec<Vec<f64>> {
-        // A probed prompt starts its sums anew; a dense one adds to those of everything before, of which answers are part
-        // only where they are watched for renewals.
-        if self.prune.phases.prefill || self.prune.reprobe_every == 0 {
+        // A probed prompt starts its sums anew; a dense one, or its lead, adds to those of everything before, of which answers
+        // are part only where they are watched for renewals.
+        let lead = if prompts.len() == 1 { self.prune.lead(prompts[0].len()) } else { 0 };
+        let phases = self.prune.phases;
+        let probed = phases.prefill && lead == 0;
+        if probed || self.prune.reprobe_every == 0 || !phases.decode {
             self.waiting = (zeros(self.model, &self.prune), 0);
             self.counted = 0;
         } else {
             self.absorb();
         }
-        let run = if self.prune.phases.prefill {
+        let run = if lead > 0 {
+            let (led, rest) = prompts[0].split_at(lead);
+            let whole = self.watched(&[led.to_vec()]);
+            self.choose();
+            match rest {
+                [] => whole,
+                rest => {
+                    let (prune, calibration) = (&self.prune, self.calibration.as_ref());
+                    let mut ignored = zeros(self.model, prune);
+                    let mut watch = Watch { prune, calibration, masks: &self.masks, sums: &mut ignored };
+                    self.model.run(&mut self.streams, &[rest.to_vec()], &mut watch)
+                }
+            }
+        } else if probed {
             // A history by position belongs to positions from the start, as far as it has them.
             let longest = prompts.iter().map(Vec::len).max().expect("prompts");
             let starts = self.streams.iter().all(|stream| stream.length == 0);
@@ -121,17 +137,23 @@ impl<'m> Chat<'m> {
             self.choices += 1;
             run
         } else {
-            let (prune, calibration) = (&self.prune, self.calibration.as_ref());
-            let mut watch = Watch { prune, calibration, masks: &Masks::new(), sums: &mut self.sums };
-            let run = self.model.run(&mut self.streams, prompts, &mut watch);
-            let tokens = prompts.iter().map(Vec::len).sum::<usize>();
-            self.summed.values_mut().for_each(|summed| *summed += tokens);
+            let run = self.watched(prompts);
             if self.prune.phases.decode {
                 self.choose();
             }
             run
         };
         self.logits(&run)
+    }
+
+    /// Runs tokens whole, and adds them to the sums.
+    fn watched(&mut self, tokens: &[Vec<u32>]) -> Run {
+        let (prune, calibration) = (&self.prune, self.calibration.as_ref());
+        let mut watch = Watch { prune, calibration, masks: &Masks::new(), sums: &mut self.sums };
+        let run = self.model.run(&mut self.streams, tokens, &mut watch);
+        let count = tokens.iter().map(Vec::len).sum::<usize>();
+        self.summed.values_mut().for_each(|summed| *summed += count);
+        run
     }
 
     /// Appends a token to each; returns the logits after it.
