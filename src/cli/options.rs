@@ -163,8 +163,8 @@ pub struct ProbeOptions {
     /// The same for the probes of heads alone [default: as --probe-samples]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub probe_head_samples: Option<f64>,
-    /// Where a single prompt is pruned, run its first N tokens whole and choose from them for the others; of short prompts a quarter,
-    /// but no fewer than half of N. 0 lets a probe of the whole prompt run ahead, as before a batch [default: 64]
+    /// Where a single prompt is pruned, run at least N of its first tokens whole (and what is beyond tiles of 64) and choose from them for
+    /// the others. 0 lets a probe of the whole prompt run ahead, as before a batch [default: 32]
     #[arg(long, value_name = "N")]
     pub lead_tokens: Option<usize>,
     /// What Probe Pruning remembers of earlier text [default: exact]

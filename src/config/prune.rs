@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// Tokens that a matmul takes together where it takes many: a pass of fewer costs as much.
+const TOKEN_TILE: usize = 64;
+
 /// Which units a forward pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,7 +161,7 @@ pub struct PruneConfig {
     /// The same for the probes of heads alone; `None` = as above.
     #[serde(default)]
     pub probe_heads: Option<ProbeShares>,
-    /// Where the prompt of a single sequence is pruned: so many of its first tokens run whole and choose for the others
+    /// Where the prompt of a single sequence is pruned: at least so many of its first tokens run whole and choose for the others
     /// ([`PruneConfig::lead`]). 0 = a probe runs ahead, as before a batch.
     #[serde(default = "default_lead_tokens")]
     pub lead_tokens: usize,
@@ -209,7 +212,7 @@ fn default_reprobe_tokens() -> usize {
 }
 
 fn default_lead_tokens() -> usize {
-    64
+    32
 }
 
 impl Default for PruneConfig {
@@ -255,13 +258,11 @@ impl PruneConfig {
         self.method == Method::Pp && self.phases.prefill && self.lead_tokens > 0
     }
 
-    /// How many of a single prompt's `tokens` tokens run whole and choose for the others: a quarter, at most `lead_tokens`, at least
-    /// half as many. 0 where nothing leads.
+    /// How many of a single prompt's `tokens` tokens run whole and choose for the others: at least `lead_tokens`, and all that is beyond
+    /// whole tiles, so that two passes take no more tiles than one. 0 where nothing leads.
     pub fn lead(&self, tokens: usize) -> usize {
-        match self.leads() {
-            true => (tokens / 4).clamp(self.lead_tokens.div_ceil(2), self.lead_tokens).min(tokens),
-            false => 0,
-        }
+        let beyond = tokens - tokens.saturating_sub(1) / TOKEN_TILE * TOKEN_TILE;
+        if self.leads() { beyond.max(self.lead_tokens).min(tokens) } else { 0 }
     }
 
     /// Refuses values outside their ranges.
@@ -337,6 +338,34 @@ impl PruneConfig {
             Method::Dense | Method::Masks => false,
             Method::WandaSp | Method::Flap => true,
             Method::FullBatch | Method::Pp => dynamic,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lead_and_its_rest_take_no_more_tiles_than_one_pass() {
+        let phases = PrunePhases { prefill: true, decode: true };
+        let prune = PruneConfig { method: Method::Pp, phases, ..PruneConfig::default() };
+        assert_eq!(
+            [1, 33, 64, 65, 100, 128, 130, 512].map(|tokens| prune.lead(tokens)),
+            [1, 33, 64, 32, 36, 64, 32, 64]
+        );
+        let tiles = |tokens: usize| tokens.div_ceil(TOKEN_TILE);
+        for tokens in 1..400 {
+            let lead = prune.lead(tokens);
+            assert!(lead >= prune.lead_tokens.min(tokens), "{tokens}");
+            assert_eq!(tiles(lead) + tiles(tokens - lead), tiles(tokens), "{tokens}");
+        }
+        for other in [
+            PruneConfig { lead_tokens: 0, ..prune.clone() },
+            PruneConfig { method: Method::FullBatch, ..prune.clone() },
+            PruneConfig { phases: PrunePhases { prefill: false, decode: true }, ..prune },
+        ] {
+            assert_eq!((other.leads(), other.lead(200)), (false, 0));
         }
     }
 }

@@ -68,7 +68,8 @@ fn seeds_repeat_and_greedy_needs_none() {
 fn a_costly_probe_is_told() {
     let bench = Bench::new();
     let line = ["generate", "--prompt", "the rain", "--max-tokens", "2", "--prune", "prefill", "--ratio", "0.2"];
-    let ended = bench.tiny(&[&line[..], &["--dense-layers", "0", "--tile", "16"]].concat()).ok();
+    let probed = ["--lead-tokens", "0", "--dense-layers", "0", "--tile", "16"];
+    let ended = bench.tiny(&[&line[..], &probed].concat()).ok();
     assert!(ended.stderr.contains("of the FLOPs of a dense one"), "{}", ended.stderr);
 }
 

@@ -204,49 +204,36 @@ fn options_hold_in_conversations() {
 fn a_prompt_is_led_by_its_first_tokens() {
     let led = |lead_tokens: usize, prune: PruneConfig| PruneConfig { lead_tokens, ..prune };
     let prompts_alone = PruneConfig { phases: phases(true, false), ..settings(0.4, 1, 8) };
+    let centred = PruneConfig { compensate: true, statistic: Statistic::Fluctuation, ..both(0.4, 4) };
+    let groups = PruneConfig { whole_groups: true, ..prompts_alone.clone() };
+    let side_by_side = PruneConfig { probe_samples: 0.5, ..both(0.4, 0) };
     converse_all(&[
-        (model(0, 150), led(8, both(0.2, 0)), Off, vec![Prompts(vec![40]), Answer(6)]),
-        // A quarter of 20 tokens, and then half of the lead that is allowed.
+        (model(0, 150), led(8, both(0.2, 0)), Off, vec![Prompts(vec![68]), Answer(6)]),
+        // What is beyond a tile leads; then there is nothing but a lead.
         (
             model(1, 151),
             led(8, both(0.4, 4)),
             Collapsed,
-            vec![Prompts(vec![20]), Answer(10), Prompts(vec![9]), Answer(6)],
+            vec![Prompts(vec![77]), Answer(10), Prompts(vec![9]), Answer(6)],
         ),
         (
             model(2, 152),
             led(6, every_token(both(0.6, 4))),
             Exact,
-            vec![Prompts(vec![30]), Answer(13), Prompts(vec![24])],
+            vec![Prompts(vec![66]), Answer(13), Prompts(vec![30])],
         ),
-        // Nothing is left to be led.
         (
             model(0, 153),
-            led(64, both(0.4, 3)),
+            led(70, both(0.4, 3)),
             Buckets,
-            vec![Prompts(vec![25]), Answer(7), Prompts(vec![40]), Answer(4)],
+            vec![Prompts(vec![65]), Answer(7), Prompts(vec![40]), Answer(4)],
         ),
-        (model(1, 154), led(1, both(0.4, 0)), Off, vec![Prompts(vec![2]), Answer(4), Prompts(vec![30])]),
-        (
-            model(2, 155),
-            led(8, prompts_alone.clone()),
-            Collapsed,
-            vec![Prompts(vec![40]), Answer(5), Prompts(vec![12])],
-        ),
-        (
-            model(0, 156),
-            led(8, PruneConfig { compensate: true, statistic: Statistic::Fluctuation, ..both(0.4, 4) }),
-            Exact,
-            vec![Prompts(vec![36]), Answer(9), Prompts(vec![20])],
-        ),
-        (model(1, 157), led(5, PruneConfig { whole_groups: true, ..prompts_alone }), Off, vec![Prompts(vec![60])]),
+        (model(1, 154), led(1, both(0.4, 0)), Off, vec![Prompts(vec![65])]),
+        (model(2, 155), led(8, prompts_alone), Collapsed, vec![Prompts(vec![90]), Answer(5), Prompts(vec![12])]),
+        (model(0, 156), led(8, centred), Exact, vec![Prompts(vec![75]), Answer(9), Prompts(vec![20])]),
+        (model(1, 157), led(5, groups), Off, vec![Prompts(vec![118])]),
         // Prompts side by side are a batch, which is probed.
-        (
-            model(0, 158),
-            led(8, PruneConfig { probe_samples: 0.5, ..both(0.4, 0) }),
-            Off,
-            vec![Prompts(vec![25, 9, 17]), Answer(4)],
-        ),
+        (model(0, 158), led(8, side_by_side), Off, vec![Prompts(vec![70, 9, 17]), Answer(4)]),
     ]);
 }
 
@@ -270,6 +257,7 @@ fn a_led_prompt_in_parts_is_the_same() {
             done = pollster::block_on(sequence.prefill_part(&ids, done)).unwrap();
             ends.push(done);
         }
+        // 400 tokens are six tiles and 16 tokens.
         assert_eq!(ends, if prefill { vec![32, 288, 400] } else { vec![256, 400] });
         let parts = sequence.logits().unwrap();
         let exact: Vec<f64> = whole[0].iter().map(|&logit| f64::from(logit)).collect();

@@ -109,20 +109,20 @@ fn operations_of_a_led_prompt() {
     let config = engine.config();
     let prune = PruneConfig { phases: phases(true, true), lead_tokens: 8, reprobe_every: 0, ..settings(0.4, 1, 8) };
     let options =
-        SequenceOptions { samples: 1, context: 64, prune: prune.clone(), known: Knowledge::default(), live: false };
+        SequenceOptions { samples: 1, context: 200, prune: prune.clone(), known: Knowledge::default(), live: false };
     let mut sequence = Sequences::new(&engine, options).unwrap();
     let mut random = Random(1);
-    sequence.prefill(&[random.ids(24, 288)]).unwrap();
+    sequence.prefill(&[random.ids(70, 288)]).unwrap();
     sequence.step(&[1]).unwrap();
-    sequence.prefill(&[random.ids(30, 288)]).unwrap();
+    sequence.prefill(&[random.ids(84, 288)]).unwrap();
     let (dense, pruned) = (Plan::dense(config), Plan::new(config, &prune));
-    // A quarter of 24 is less than 8; a quarter of 30 is 7.
-    let pass = tokens(config, &dense, 0..6)
-        + tokens(config, &pruned, 6..25)
-        + tokens(config, &dense, 25..32)
-        + tokens(config, &pruned, 32..55);
+    // 6 tokens are beyond a tile, fewer than wished; then 20.
+    let pass = tokens(config, &dense, 0..8)
+        + tokens(config, &pruned, 8..71)
+        + tokens(config, &dense, 71..91)
+        + tokens(config, &pruned, 91..155);
     assert_eq!(sequence.flops().pass, 2.0 * pass as f64);
-    assert_eq!(sequence.flops().dense, 2.0 * tokens(config, &dense, 0..55) as f64);
+    assert_eq!(sequence.flops().dense, 2.0 * tokens(config, &dense, 0..155) as f64);
     assert_eq!(sequence.flops().probe, 0.0);
 }
 

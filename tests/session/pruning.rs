@@ -79,12 +79,14 @@ fn a_led_prompt_tells_what_its_lead_chose() {
     let texts = ["A question that is long enough for its first tokens to leave most of it to be led"];
     let found = bench.answer(request(1, &texts, prune.clone()));
     let heat = &found.heats[0];
-    assert_eq!((heat.at, heat.cause), (8, Cause::Prompt));
+    let prompt = found.figures.prompt_tokens;
+    assert_eq!((heat.at, heat.cause), (prune.lead(prompt), Cause::Prompt));
+    assert!(heat.at < prompt, "{prompt} tokens");
     assert!(heat.layers[1].channels.as_ref().unwrap().probed.is_empty());
     let cost = found.figures.prefill;
     assert_eq!(cost.flops_probe, 0.0);
     let config = secateur::model::ModelFiles::open(&bench.path()).unwrap().config;
-    let planned = secateur::session::planned(&config, &prune, found.figures.prompt_tokens);
+    let planned = secateur::session::planned(&config, &prune, prompt);
     assert!((1.0 - cost.flops / cost.flops_dense - planned.prompt_removed).abs() < 1e-9, "{cost:?}, {planned:?}");
     assert!(planned.prompt_removed > 0.1, "{planned:?}");
 }

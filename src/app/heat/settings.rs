@@ -156,7 +156,7 @@ fn advanced(ui: &mut Ui, settings: &mut PruneConfig, model: Option<&ModelConfig>
         ui.weak(if settings.lead_tokens == 0 {
             "none: a probe runs ahead"
         } else {
-            "of the prompt run whole; 0 = a probe"
+            "or more run whole and choose; 0 = a probe"
         });
     });
     for (text, name, value, hint) in [
