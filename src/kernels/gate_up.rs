@@ -2,7 +2,7 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
@@ -45,6 +45,10 @@ pub fn record(
     }
     let outputs = kept.map_or(gate.rows, |kept| kept.count * kept.unit);
     let tier = rec.gpu().tier();
+    if let Some(wide) = wide_rows(tier, tokens) {
+        record(rec, x, (gate, up), kept, y, wide)?;
+        return record(rec, x.skip(wide), (gate, up), kept, y.skip(wide), tokens - wide);
+    }
     let tile = if tokens <= 2 { Shaped::GateUp.tile(rec.gpu()) } else { tile(tier, tokens, 2) };
     let mut halves = Halves::default();
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {

@@ -3,7 +3,7 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant};
+use super::{Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};
@@ -29,7 +29,7 @@ super::sibling! {
 /// The tile for `tokens` rows, more than two; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=32) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
         (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8, lk: 1 },
     }
@@ -112,12 +112,45 @@ pub fn record(
     into: Product<'_>,
     tokens: usize,
 ) -> Result<()> {
-    debug_assert_eq!(weight.layout, Layout::Columns);
     let tier = rec.gpu().tier();
     let (y, parts) = match into {
         Product::Set(y) | Product::Add(y) => (y, 1),
         Product::Parts(buffer) => (buffer.into(), parts(tier, tokens)),
     };
+    let target = Target {
+        y,
+        parts: parts as u32,
+        part_stride: (tokens * weight.rows / 4) as u32,
+        add: matches!(into, Product::Add(_)).into(),
+    };
+    let wide = wide_rows(tier, tokens).unwrap_or(tokens);
+    dispatch(rec, a, weight, kept, target, wide)?;
+    match tokens - wide {
+        0 => Ok(()),
+        beyond => dispatch(rec, a.skip(wide), weight, kept, Target { y: y.skip(wide), ..target }, beyond),
+    }
+}
+
+/// Where the rows of a dispatch go.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    y: Rows<'a>,
+    parts: u32,
+    part_stride: u32,
+    add: u32,
+}
+
+fn dispatch(
+    rec: &mut Recorder<'_>,
+    a: Rows<'_>,
+    weight: &Weight,
+    kept: Option<(Kept<'_>, &Buffer)>,
+    target: Target<'_>,
+    tokens: usize,
+) -> Result<()> {
+    debug_assert_eq!(weight.layout, Layout::Columns);
+    let tier = rec.gpu().tier();
+    let Target { y, parts, part_stride, add } = target;
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
     let tile = if tokens <= 2 { Shaped::Columns.tile(rec.gpu()) } else { tile(tier, tokens) };
     let mut halves = Halves::default();
@@ -133,17 +166,17 @@ pub fn record(
             y_stride: (weight.rows / 4) as u32,
             y_column: shard.first_row / 4,
             blocks,
-            parts: parts as u32,
-            part_stride: (tokens * weight.rows / 4) as u32,
+            parts,
+            part_stride,
             unit: kept.map_or(0, |(kept, _)| kept.unit as u32),
-            add: matches!(into, Product::Add(_)).into(),
+            add,
             exponent: shard.exponent(),
         };
         let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
         let mut buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
         if is_tiled(tier, tokens) {
             let columns = blocks * COLUMN_BLOCK as u32;
-            let grid = [columns.div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), parts as u32];
+            let grid = [columns.div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), parts];
             let formats = &[shard.format];
             match matrix::units(rec.gpu(), Shaped::Columns, formats) {
                 None => rec.dispatch(&TILED, &tiled_variant(Layout::Columns, formats), &params, &buffers, grid)?,
@@ -155,7 +188,7 @@ pub fn record(
             }
             continue;
         }
-        let grid = [(blocks * parts as u32).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
+        let grid = [(blocks * parts).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
         rec.dispatch(&KERNEL, &variant(tile, shard.format), &params, &buffers, grid)?;
     }
     Ok(())

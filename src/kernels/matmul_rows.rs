@@ -2,7 +2,7 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant};
+use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
 use crate::gpu::{Buffer, Kernel, Recorder};
@@ -26,6 +26,7 @@ super::sibling! {
 }
 
 /// The kernels of an op that multiplies by rows: for any number of tokens, and for many of them on hardware and on matrix units.
+#[derive(Clone, Copy)]
 pub(super) struct ByRows {
     pub plain: &'static Kernel,
     pub tiled: &'static Kernel,
@@ -68,6 +69,10 @@ pub(super) fn dispatch(
     debug_assert_eq!(weight.layout, Layout::Rows);
     let outputs = outputs(weight, kept);
     let tier = rec.gpu().tier();
+    if let Some(wide) = wide_rows(tier, tokens) {
+        dispatch(rec, kernels, x, (weight, bias), kept, (y, y_stride), wide)?;
+        return dispatch(rec, kernels, x.skip(wide), (weight, bias), kept, (y.skip(wide), y_stride), tokens - wide);
+    }
     let tile = if tokens <= 2 { Shaped::Rows.tile(rec.gpu()) } else { tile(tier, tokens, 1) };
     let mut halves = Halves::default();
     for shard in &weight.shards {

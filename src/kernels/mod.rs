@@ -85,6 +85,13 @@ pub struct Rows<'a> {
     pub first: u32,
 }
 
+impl Rows<'_> {
+    /// Those behind the first `rows`.
+    fn skip(self, rows: usize) -> Self {
+        Rows { first: self.first + rows as u32, ..self }
+    }
+}
+
 impl<'a> From<&'a Buffer> for Rows<'a> {
     fn from(buffer: &'a Buffer) -> Self {
         Rows { buffer, first: 0 }
@@ -194,11 +201,23 @@ impl Tile {
     }
 }
 
+/// Tokens of the wide tile of software adapters.
+const WIDE: usize = 64;
+/// Most tokens that are faster in narrow tiles than in one wide one that they do not fill.
+const NARROW: usize = 48;
+
+/// How many of `tokens` rows wide tiles take, where what is beyond them is to go into narrow ones; `None` = all rows go together.
+fn wide_rows(tier: Tier, tokens: usize) -> Option<usize> {
+    let beyond = tokens % WIDE;
+    let splits = tier == Tier::Software && tokens > WIDE && (1..=NARROW).contains(&beyond);
+    splits.then(|| tokens - beyond)
+}
+
 /// The tile for `tokens` rows, more than two, of a matmul that reads `weights` weights at once: measured on lavapipe (see
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=32) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
+        (Tier::Software, 0..=NARROW) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
         (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
         (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32, lk: 1 },
     }

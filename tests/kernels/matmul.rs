@@ -9,7 +9,8 @@ use secateur::kernels::column_power::Degree;
 use secateur::kernels::shapes::Shaped;
 use secateur::kernels::{self, Kept, Rows, matmul_columns, matmul_columns::stride, qkv_list, top_k::DROPPED};
 
-const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 33, 65, 257];
+/// Around the tiles that matmuls of software adapters take: one or two tokens, a narrow tile, a wide one that is not filled, and both.
+const TOKENS: [usize; 8] = [1, 2, 3, 7, 31, 61, 100, 257];
 const COUNTS: [usize; 7] = [1, 7, 31, 33, 96, 172, 257];
 const WIDTHS: [usize; 3] = [64, 192, 576];
 
@@ -360,7 +361,7 @@ pub fn gate_up(device: &Device) {
     let mut cases = row_cases(device, 4);
     if device.manner == Manner::Trusted {
         // Files mix formats within a layer.
-        let mixed = if device.matrix { 33 } else { 2 };
+        let mixed = if device.matrix { 61 } else { 2 };
         cases.iter_mut().filter(|case| case.tokens == mixed).for_each(|case| case.formats[1] = WeightFormat::Q8_0);
     }
     with_each_shape(device, Shaped::GateUp, &cases, |case| {
