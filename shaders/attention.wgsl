@@ -1,35 +1,12 @@
 // softmax(q k^T * scale) v over the cached slots up to the query's own, or those that its window reaches, by online
 // softmax. An invocation has one query of FOLD heads that share a kv head, and every LS-th slot; LS > 1 spreads the slots
 // of a single query over a workgroup.
-struct Params {
-    length: u32,   // queries of a sample
-    heads: u32,    // query heads in q and out
-    q_heads: u32,  // heads of a row of q, whatever lies behind the query heads
-    kv_heads: u32, // heads of the cache
-    group: u32,    // query heads of a kv head, in the whole model
-    capacity: u32, // slots of the cache
-    mapped: u32,   // which of the model's heads are in q: 0 all, 1 the kept ones of `place_of`, 2 the dropped ones
-    out_row: u32,  // first row of out
-    scale: f32,
-    window: u32,   // positions that a query sees, its own among them; 0 = all up to its own
-    gathered: u32, // whether slots hold the queries' own tokens; otherwise a slot is a position
-}
-
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k_cache: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v_cache: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
-@group(0) @binding(4) var<storage, read> place_of: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+#import attention_query
 
 const D4 = ${D4}u;
 const FOLD = ${FOLD}u;
 const LQ = ${LQ}u;
 const LS = ${LS}u;
-const NOBODY = 0xffffffffu;
-const DROPPED = 0x80000000u; // see top_k
-const LOWEST = -3.0e38;
 
 var<workgroup> tops: array<f32, ${STATES}>;
 var<workgroup> sums: array<f32, ${STATES}>;
@@ -48,15 +25,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var query: array<vec4<f32>, ${FOLD_D4}>;
     for (var f = 0u; f < FOLD; f++) {
         let member = group.z % folds * FOLD + f;
-        var head = kv * p.group + member;
-        var here = member < p.group;
-        if p.mapped != 0u && here {
-            let place = place_of[head];
-            here = (place >= DROPPED) == (p.mapped == 2u);
-            head = place % DROPPED;
+        var head = NOBODY;
+        if member < p.group {
+            head = head_in_q(kv * p.group + member);
         }
-        heads[f] = select(NOBODY, head, here);
-        if here {
+        heads[f] = head;
+        if head != NOBODY {
             present += 1u;
             for (var i = 0u; i < D4; i++) {
                 query[f * D4 + i] = q[(token * p.q_heads + head) * D4 + i] * p.scale;
@@ -76,17 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let row = (group.y * p.kv_heads + kv) * p.capacity;
     let place = places[token];
-    var first = 0u;
-    if p.window != 0u {
-        if p.gathered != 0u {
-            // Positions ascend; the query's own is within reach.
-            while first < place.y && place.x - places[group.y * p.length + first].x >= p.window {
-                first += 1u;
-            }
-        } else {
-            first = max(place.y + 1u, p.window) - p.window;
-        }
-    }
+    let first = first_slot(group.y, place);
     for (var slot = first + ls; slot <= place.y; slot += LS) {
         let at = (row + slot) * D4;
         var key: array<vec4<f32>, D4>;

@@ -38,6 +38,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
     ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },
     ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
+    ShaderSource { name: "attention_query", text: include_str!("../../shaders/common/attention_query.wgsl") },
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
     ShaderSource { name: "row_matmul", text: include_str!("../../shaders/common/row_matmul.wgsl") },
     ShaderSource { name: "row_matmul_matrix", text: include_str!("../../shaders/common/row_matmul_matrix.wgsl") },

@@ -12,6 +12,14 @@ super::kernel! {
     }
 }
 
+super::sibling! {
+    /// The op for a few queries on hardware: a workgroup for each query of each head.
+    FEW = attention_few
+}
+
+/// Most queries of a sample that cannot fill a device by themselves.
+const FEW_QUERIES: usize = 4;
+
 /// Heads that an invocation takes together: on software adapters the loads of a key are worth sharing.
 fn fold(tier: Tier, group: usize) -> usize {
     match tier {
@@ -26,9 +34,9 @@ fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substit
         Tier::Software => 8,
         Tier::Gpu => (4096 / head_dim).clamp(8, 64),
     };
-    // A few queries cannot fill the device: then the slots of each are spread over a workgroup, in whose 16 KiB of memory
-    // each invocation leaves a head and two numbers.
-    let (queries, slots) = if length <= 4 { (1, lanes.min(4096 / (head_dim + 2))) } else { (lanes, 1) };
+    // The slots of a few queries are spread over a workgroup, in whose 16 KiB of memory each invocation leaves a head and two
+    // numbers.
+    let (queries, slots) = if length <= FEW_QUERIES { (1, lanes.min(4096 / (head_dim + 2))) } else { (lanes, 1) };
     let numbers = vec![
         ("D4", head_dim as u32 / 4),
         ("FOLD", fold as u32),
@@ -42,10 +50,24 @@ fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substit
     (Substitution { weights: Vec::new(), numbers }, queries)
 }
 
+/// The variant of [`FEW`]: invocations enough to hide the way to memory, and slots enough that few stretches wait for one another.
+fn few(head_dim: usize) -> Substitution {
+    Substitution::numbers(&[("D4", head_dim as u32 / 4), ("LANES", 128), ("STRETCH", 512)])
+}
+
+/// Head sizes in use, with heads that share keys and values.
+const SHAPES: [(usize, usize); 7] = [(8, 2), (64, 1), (64, 3), (64, 8), (96, 1), (128, 4), (256, 1)];
+
 /// Variants for the head sizes in use.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    let shapes = [(8, 2), (64, 1), (64, 3), (64, 8), (96, 1), (128, 4), (256, 1)];
-    shapes.iter().flat_map(|&(d, group)| [1, 64].map(|length| variant(tier, d, group, length).0)).collect()
+    let lengths: &[usize] = if tier == Tier::Gpu { &[64] } else { &[1, 64] };
+    let of = |&(d, group): &(usize, usize)| lengths.iter().map(move |&length| variant(tier, d, group, length).0);
+    SHAPES.iter().flat_map(of).collect()
+}
+
+/// Those of [`FEW`].
+pub fn few_variants() -> Vec<Substitution> {
+    SHAPES.iter().map(|&(head_dim, _)| few(head_dim)).collect()
 }
 
 /// Which of the model's heads are there.
@@ -92,7 +114,6 @@ pub struct Queries<'a> {
 pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, out: Rows<'_>) -> Result<()> {
     let group = queries.model_heads / cache.kv_heads;
     let tier = rec.gpu().tier();
-    let (variant, at_once) = variant(tier, cache.head_dim, group, queries.length);
     let (mapped, place_of) = match queries.members {
         Members::All => (0, queries.places),
         Members::Kept(place_of) => (1, place_of),
@@ -111,9 +132,14 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         window: queries.window.map_or(0, |window| window.min(u32::MAX as usize) as u32),
         gathered: queries.gathered.into(),
     };
-    let folds = group.div_ceil(fold(tier, group));
-    let grid = [queries.length.div_ceil(at_once) as u32, queries.samples as u32, (cache.kv_heads * folds) as u32];
     let buffers = [queries.q, cache.k, cache.v, queries.places, place_of, out.buffer];
+    let (length, samples, heads) = (queries.length as u32, queries.samples as u32, (cache.kv_heads * group) as u32);
+    if tier == Tier::Gpu && queries.length <= FEW_QUERIES {
+        return rec.dispatch(&FEW, &few(cache.head_dim), &params, &buffers, [length, samples, heads]);
+    }
+    let (variant, at_once) = variant(tier, cache.head_dim, group, queries.length);
+    let folds = group.div_ceil(fold(tier, group));
+    let grid = [length.div_ceil(at_once as u32), samples, (cache.kv_heads * folds) as u32];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, grid)
 }
 

@@ -1,7 +1,7 @@
 //! `x += added + bias` and `y = (x - mean) / sqrt(variance + eps) * scale + shift` by rows, and each row's length: the residual
 //! importance of a token. OPT's norms, in front of a block's halves or behind them.
 
-use super::{Rows, lanes_variant};
+use super::{Rows, norm_variant};
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
 
@@ -48,7 +48,7 @@ pub fn record(
         biased: bias.is_some().into(),
         place: place as u32,
     };
-    let variant = lanes_variant(rec.gpu().tier());
+    let variant = norm_variant(rec.gpu().tier());
     let buffers = [x.buffer, added.map_or(norm, |(added, _)| added), bias.unwrap_or(norm), norm, y.buffer, norms];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, [tokens as u32, 1, 1])
 }

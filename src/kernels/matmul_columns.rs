@@ -40,7 +40,7 @@ pub fn parts(tier: Tier, tokens: usize) -> usize {
     match (tier, tokens) {
         (Tier::Software, 0..=2) => 4,
         (Tier::Software, 3..=32) => 2,
-        (Tier::Gpu, 0..=2) => 32,
+        (Tier::Gpu, 0..=2) => 16,
         (Tier::Gpu, 3..=64) => 4,
         (Tier::Gpu, 65..=128) => 2,
         _ => 1,

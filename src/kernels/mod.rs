@@ -268,6 +268,11 @@ fn lanes_variant(tier: Tier) -> Substitution {
     Substitution::numbers(&[("LANES", lanes(tier))])
 }
 
+/// The variant of the norms, whose workgroups have a row each: of a decoded token there is one, and all that is left to add to it.
+fn norm_variant(tier: Tier) -> Substitution {
+    Substitution::numbers(&[("LANES", if tier == Tier::Gpu { 256 } else { lanes(tier) })])
+}
+
 /// Keys and values of past tokens of one layer.
 #[derive(Clone, Copy)]
 pub struct Cache<'a> {
@@ -304,13 +309,13 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, plain()),
-        (&layer_norm::KERNEL, plain()),
+        (&layer_norm::KERNEL, vec![norm_variant(tier)]),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
         (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
         (&probe_statistic::KERNEL, plain()),
         (&qkv_list::KERNEL, qkv_list::variants()),
         (&random_weights::KERNEL, plain()),
-        (&rms_norm::KERNEL, plain()),
+        (&rms_norm::KERNEL, vec![norm_variant(tier)]),
         (&rope_append::KERNEL, rope_append::variants(tier)),
         (&rope_append::NORMED, plain()),
         (&sample::KERNEL, sample::variants()),
@@ -320,6 +325,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&top_k::KERNEL, top_k::variants(tier)),
     ];
     if tier == Tier::Gpu {
+        kernels.push((&attention::FEW, attention::few_variants()));
         kernels.push((&fc1::TILED, tiled_variants(Layout::Rows, 1)));
         kernels.push((&gate_up::TILED, tiled_variants(Layout::Rows, 2)));
         kernels.push((&matmul_columns::TILED, tiled_variants(Layout::Columns, 1)));

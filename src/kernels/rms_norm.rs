@@ -1,6 +1,6 @@
 //! `x += added` and `y = x / sqrt(mean(x^2) + eps) * weight` by rows, and each row's norm: the residual importance of a token.
 
-use super::{Rows, lanes_variant};
+use super::{Rows, norm_variant};
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder};
 
@@ -33,7 +33,7 @@ pub fn record(
         parts: added.map_or(0, |(_, parts)| parts as u32),
         part_stride: (tokens * width / 4) as u32,
     };
-    let variant = lanes_variant(rec.gpu().tier());
+    let variant = norm_variant(rec.gpu().tier());
     let buffers = [x.buffer, added.map_or(weight, |(added, _)| added), weight, y.buffer, norms];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, [tokens as u32, 1, 1])
 }

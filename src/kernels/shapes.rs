@@ -46,7 +46,7 @@ impl Shaped {
                 vec![tile(2, 4, 16), tile(1, 4, 16), tile(2, 2, 32), tile(4, 4, 16), tile(1, 8, 8)]
             }
             (Tier::Gpu, Shaped::Columns) => {
-                vec![tile(1, 32, 4), tile(1, 32, 2), tile(1, 16, 8), tile(1, 64, 2), tile(1, 8, 16)]
+                vec![tile(1, 8, 16), tile(1, 16, 8), tile(1, 32, 4), tile(1, 4, 32), tile(1, 16, 4)]
             }
         }
     }

@@ -79,8 +79,10 @@ sweeps! {
 fn every_op_is_swept() {
     let mut swept = SWEPT.to_vec();
     swept.sort_unstable();
-    // An op's sweep takes the kernel for many tokens with it.
-    let op = |name: &'static str| ["_tiled", "_matrix"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    // An op's sweep takes the kernels for many tokens and for few with it.
+    let op = |name: &'static str| {
+        ["_tiled", "_matrix", "_few"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    };
     let mut registered: Vec<&str> =
         secateur::kernels::registry(Tier::Gpu).iter().map(|(kernel, _)| op(kernel.source.name)).collect();
     registered.sort_unstable();

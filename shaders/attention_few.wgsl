@@ -1,0 +1,89 @@
+// attention for a few queries on hardware: a workgroup has one query of one head. Its invocations score a slot each, a stretch
+// of slots at a time; then they share the head's elements out and add up the values of the stretch, neighbours reading neighbours.
+// Nothing is held for more than a score and four elements, whatever the head's size.
+#import attention_query
+
+const D4 = ${D4}u;
+const LANES = ${LANES}u;
+const STRETCH = ${STRETCH}u;
+const ADDERS = LANES / D4; // invocations that add up the same elements, of every so many slots
+
+var<workgroup> query: array<vec4<f32>, D4>;
+var<workgroup> weights: array<f32, STRETCH>;
+var<workgroup> shared_: array<f32, LANES>;
+var<workgroup> partial: array<vec4<f32>, LANES>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let token = group.y * p.length + group.x;
+    let head = head_in_q(group.z);
+    if head == NOBODY {
+        return; // the same for the whole workgroup
+    }
+    for (var i = lane; i < D4; i += LANES) {
+        query[i] = q[(token * p.q_heads + head) * D4 + i] * p.scale;
+    }
+    workgroupBarrier();
+
+    let place = places[token];
+    let row = (group.y * p.kv_heads + group.z / p.group) * p.capacity;
+    let element = lane % D4;
+    var top = LOWEST;
+    var sum = 0.0; // of the weights of this invocation's slots
+    var mixed = vec4<f32>();
+    for (var begin = first_slot(group.y, place); begin <= place.y; begin += STRETCH) {
+        let slots = min(place.y + 1u - begin, STRETCH);
+        var highest = LOWEST;
+        for (var slot = lane; slot < slots; slot += LANES) {
+            let at = (row + begin + slot) * D4;
+            var score = 0.0;
+            for (var i = 0u; i < D4; i++) {
+                score += dot(query[i], k_cache[at + i]);
+            }
+            weights[slot] = score;
+            highest = max(highest, score);
+        }
+        shared_[lane] = highest;
+        workgroupBarrier();
+        for (var width = LANES / 2u; width > 0u; width /= 2u) {
+            if lane < width {
+                shared_[lane] = max(shared_[lane], shared_[lane + width]);
+            }
+            workgroupBarrier();
+        }
+        let higher = max(top, shared_[0]);
+        let shrink = exp(top - higher);
+        top = higher;
+        sum *= shrink;
+        mixed *= shrink;
+        for (var slot = lane; slot < slots; slot += LANES) {
+            let weight = exp(weights[slot] - higher);
+            weights[slot] = weight;
+            sum += weight;
+        }
+        workgroupBarrier();
+        if lane < ADDERS * D4 {
+            for (var slot = lane / D4; slot < slots; slot += ADDERS) {
+                mixed += v_cache[(row + begin + slot) * D4 + element] * weights[slot];
+            }
+        }
+        workgroupBarrier();
+    }
+
+    partial[lane] = mixed;
+    shared_[lane] = sum;
+    workgroupBarrier();
+    for (var width = LANES / 2u; width > 0u; width /= 2u) {
+        if lane < width {
+            shared_[lane] += shared_[lane + width];
+        }
+        workgroupBarrier();
+    }
+    if lane < D4 {
+        var value = vec4<f32>();
+        for (var adder = 0u; adder < ADDERS; adder++) {
+            value += partial[adder * D4 + lane];
+        }
+        out[((p.out_row + token) * p.heads + head) * D4 + lane] = value / shared_[0];
+    }
+}
