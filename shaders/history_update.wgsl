@@ -1,13 +1,13 @@
 // h[row(t), c] = keep * h[row(t), c] + gain * sum over samples and the row's tokens of (x[b, t, c] - mean[c])^2, or of x itself,
 // for the channels that were computed. The running mean of the history, the sums of a calibration and those of a conversation
-// are all this. Padding never counts.
+// are all this. Padding never counts. An invocation has four columns of x.
 struct Params {
     samples: u32,
     length: u32,   // tokens of a sample in x
     units: u32,    // units in x
     unit: u32,     // channels of a unit
     width: u32,    // channels of h
-    stride: u32,   // columns of a row of x
+    stride: u32,   // columns of a row of x, a multiple of 4
     x_row: u32,    // first row of x
     listed: u32,   // whether `kept` names the units in x
     padded: u32,   // whether `lengths` holds
@@ -19,23 +19,33 @@ struct Params {
     gain: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> kept: array<u32>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
 @group(0) @binding(4) var<storage, read_write> h: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
+// The channel of h that column j of x is.
+fn channel_of(j: u32) -> u32 {
+    if p.listed == 0u {
+        return j;
+    }
+    return kept[j / p.unit] * p.unit + j % p.unit;
+}
+
 @compute @workgroup_size(${LANES})
 fn main(@builtin(global_invocation_id) at: vec3<u32>) {
-    let j = at.x;
+    let columns = p.units * p.unit;
+    let j = at.x * 4u;
     let row = at.y;
-    if j >= p.units * p.unit {
+    if j >= columns {
         return;
     }
-    var c = j;
-    if p.listed != 0u {
-        c = kept[j / p.unit] * p.unit + j % p.unit;
+    // Columns past the last are padding: they stand for the last, and are not written.
+    var channels: vec4<u32>;
+    for (var n = 0u; n < 4u; n++) {
+        channels[n] = channel_of(min(j + n, columns - 1u));
     }
     var first = row;
     var end = row + 1u;
@@ -48,11 +58,11 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
         end = select(1u << row, p.length, row + 1u == p.rows);
     }
     end = min(end, p.length);
-    var centre = 0.0;
+    var centre = vec4<f32>();
     if p.value == 1u {
-        centre = mean[c];
+        centre = vec4<f32>(mean[channels.x], mean[channels.y], mean[channels.z], mean[channels.w]);
     }
-    var sum = 0.0;
+    var sum = vec4<f32>();
     var count = 0u;
     // One loop, for a loop inside another costs llvmpipe 1.6 ms a dispatch, however short both are.
     let terms = (max(first, end) - first) * p.samples;
@@ -64,7 +74,7 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
             real = t < lengths[b];
         }
         if real {
-            let v = x[(p.x_row + b * p.length + t) * p.stride + j] - centre;
+            let v = x[(p.x_row + b * p.length + t) * (p.stride / 4u) + at.x] - centre;
             sum += select(v * v, v, p.value == 2u);
             count += 1u;
         }
@@ -76,6 +86,9 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
         if p.average != 0u {
             sum /= f32(count);
         }
-        h[row * p.width + c] = p.keep * h[row * p.width + c] + p.gain * sum;
+        for (var n = 0u; n < min(columns - j, 4u); n++) {
+            let to = row * p.width + channels[n];
+            h[to] = p.keep * h[to] + p.gain * sum[n];
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Update {
     pub length: usize,
     /// Channels of the history.
     pub width: usize,
-    /// Columns of a row of activations.
+    /// Columns of a row of activations, a multiple of 4.
     pub stride: usize,
     /// Divide by the number of tokens that fall into the row.
     pub average: bool,
@@ -81,7 +81,7 @@ pub fn record(
         gain: update.gain,
     };
     let tier = rec.gpu().tier();
-    let grid = [((units * unit) as u32).div_ceil(lanes(tier)), update.rows.count(update.length) as u32, 1];
+    let grid = [((units * unit) as u32).div_ceil(4 * lanes(tier)), update.rows.count(update.length) as u32, 1];
     let list = kept.map_or(x.buffer, |kept| kept.list);
     let mean = if let Value::Fluctuation(mean) = value { mean } else { x.buffer };
     let buffers = [x.buffer, list, lengths.unwrap_or(x.buffer), mean, h];

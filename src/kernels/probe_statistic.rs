@@ -9,7 +9,7 @@ super::kernel! {
     probe_statistic [Read, Read, Read, Read, Read, Write] { samples: u32, tokens: u32, width: u32, stride: u32, centred: u32 }
 }
 
-/// Records the statistic of a probe `[probe.0][probe.1][stride]` over its first `width` columns, padding left out;
+/// Records the statistic of a probe `[probe.0][probe.1][stride]` over its first `width` columns, padding left out (a row has a multiple of 4);
 /// `mean [width]` is subtracted first.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ pub fn record(
         stride: stride as u32,
         centred: mean.is_some().into(),
     };
-    let grid = [(width as u32).div_ceil(lanes(tier)), probe.1 as u32, 1];
+    let grid = [(width as u32).div_ceil(4 * lanes(tier)), probe.1 as u32, 1];
     let mean = mean.unwrap_or(probe_rows);
     rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &[probe_rows, samples, tokens, lengths, mean, a], grid)
 }
