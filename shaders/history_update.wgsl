@@ -1,6 +1,6 @@
 // h[row(t), c] = keep * h[row(t), c] + gain * sum over samples and the row's tokens of (x[b, t, c] - mean[c])^2, or of x itself,
 // for the channels that were computed. The running mean of the history, the sums of a calibration and those of a conversation
-// are all this. Padding never counts. An invocation has four columns of x.
+// are all this. Padding never counts. An invocation has four columns of x, and on hardware a share of the tokens.
 struct Params {
     samples: u32,
     length: u32,   // tokens of a sample in x
@@ -34,14 +34,18 @@ fn channel_of(j: u32) -> u32 {
     return kept[j / p.unit] * p.unit + j % p.unit;
 }
 
-@compute @workgroup_size(${LANES})
-fn main(@builtin(global_invocation_id) at: vec3<u32>) {
+const LC = ${LC}u; // invocations along columns
+const LT = ${LT}u; // invocations along tokens, which share the columns
+
+var<workgroup> partial: array<vec4<f32>, LC * LT>;
+var<workgroup> counts: array<u32, LC * LT>;
+
+@compute @workgroup_size(LC * LT)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let columns = p.units * p.unit;
-    let j = at.x * 4u;
-    let row = at.y;
-    if j >= columns {
-        return;
-    }
+    let quad = group.x * LC + lane % LC;
+    let j = quad * 4u;
+    let row = group.y;
     // Columns past the last are padding: they stand for the last, and are not written.
     var channels: vec4<u32>;
     for (var n = 0u; n < 4u; n++) {
@@ -66,23 +70,40 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     var count = 0u;
     // One loop, for a loop inside another costs llvmpipe 1.6 ms a dispatch, however short both are.
     let terms = (max(first, end) - first) * p.samples;
-    var t = first;
-    var b = 0u;
-    for (var i = 0u; i < terms; i++) {
+    let column = min(quad, p.stride / 4u - 1u);
+    let begun = lane / LC;
+    var t = first + begun / p.samples;
+    var b = begun % p.samples;
+    for (var i = begun; i < terms; i += LT) {
         var real = true;
         if p.padded != 0u {
             real = t < lengths[b];
         }
         if real {
-            let v = x[(p.x_row + b * p.length + t) * (p.stride / 4u) + at.x] - centre;
+            let v = x[(p.x_row + b * p.length + t) * (p.stride / 4u) + column] - centre;
             sum += select(v * v, v, p.value == 2u);
             count += 1u;
         }
-        b += 1u;
-        t += u32(b == p.samples);
-        b = select(b, 0u, b == p.samples);
+        t += LT / p.samples;
+        b += LT % p.samples;
+        t += u32(b >= p.samples);
+        b = select(b, b - p.samples, b >= p.samples);
     }
-    if count > 0u {
+    if LT > 1u {
+        partial[lane] = sum;
+        counts[lane] = count;
+        workgroupBarrier();
+        for (var width = LT / 2u; width > 0u; width /= 2u) {
+            if begun < width {
+                partial[lane] += partial[lane + width * LC];
+                counts[lane] += counts[lane + width * LC];
+            }
+            workgroupBarrier();
+        }
+        sum = partial[lane];
+        count = counts[lane];
+    }
+    if begun == 0u && count > 0u && j < columns {
         if p.average != 0u {
             sum /= f32(count);
         }

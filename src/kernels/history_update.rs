@@ -1,8 +1,8 @@
 //! `h[row(t), c] = keep * h[row(t), c] + gain * sum_b value(x[b, t, c])` for the channels that were computed.
 
-use super::{HistoryRows, Kept, Rows, lanes, lanes_variant};
+use super::{HistoryRows, Kept, Rows};
 use crate::error::Result;
-use crate::gpu::{Buffer, Recorder};
+use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
@@ -10,6 +10,21 @@ super::kernel! {
         samples: u32, length: u32, units: u32, unit: u32, width: u32, stride: u32, x_row: u32, listed: u32,
         padded: u32, average: u32, kind: u32, rows: u32, value: u32, keep: f32, gain: f32,
     }
+}
+
+/// Invocations of a workgroup along columns, four of them each, and along tokens. A token after another would be a way to memory after
+/// another on hardware.
+fn lanes(tier: Tier) -> (u32, u32) {
+    match tier {
+        Tier::Software => (8, 1),
+        Tier::Gpu => (8, 16),
+    }
+}
+
+/// The variant of a tier.
+pub fn variant(tier: Tier) -> Substitution {
+    let (columns, tokens) = lanes(tier);
+    Substitution::numbers(&[("LC", columns), ("LT", tokens)])
 }
 
 /// What of an activation is summed.
@@ -81,11 +96,11 @@ pub fn record(
         gain: update.gain,
     };
     let tier = rec.gpu().tier();
-    let grid = [((units * unit) as u32).div_ceil(4 * lanes(tier)), update.rows.count(update.length) as u32, 1];
+    let grid = [((units * unit) as u32).div_ceil(4 * lanes(tier).0), update.rows.count(update.length) as u32, 1];
     let list = kept.map_or(x.buffer, |kept| kept.list);
     let mean = if let Value::Fluctuation(mean) = value { mean } else { x.buffer };
     let buffers = [x.buffer, list, lengths.unwrap_or(x.buffer), mean, h];
-    rec.dispatch(&KERNEL, &lanes_variant(tier), &params, &buffers, grid)
+    rec.dispatch(&KERNEL, &variant(tier), &params, &buffers, grid)
 }
 
 /// The naive CPU twin: `x [samples][length][channels.len()]`, a sample's real tokens in `lengths`; `value` of an activation and

@@ -308,7 +308,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&gather_probe::KERNEL, plain()),
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
-        (&history_update::KERNEL, plain()),
+        (&history_update::KERNEL, vec![history_update::variant(tier)]),
         (&layer_norm::KERNEL, vec![norm_variant(tier)]),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
         (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
