@@ -74,6 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let begun = lane / LC;
     var t = first + begun / p.samples;
     var b = begun % p.samples;
+    let tokens_on = LT / p.samples;
+    let samples_on = LT % p.samples;
     for (var i = begun; i < terms; i += LT) {
         var real = true;
         if p.padded != 0u {
@@ -84,8 +86,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sum += select(v * v, v, p.value == 2u);
             count += 1u;
         }
-        t += LT / p.samples;
-        b += LT % p.samples;
+        t += tokens_on;
+        b += samples_on;
         t += u32(b >= p.samples);
         b = select(b, b - p.samples, b >= p.samples);
     }

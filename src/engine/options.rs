@@ -27,7 +27,7 @@ pub struct Watched {
     pub index: usize,
     /// Whether it was made in the middle of an answer.
     pub renewal: bool,
-    /// Tokens of the sequence when it was made: behind a dense prompt, before a probed one.
+    /// Tokens of the sequence when it was made: behind a dense prompt, or what led it; before a probed one.
     pub at: usize,
     /// What was in force.
     pub prune: PruneConfig,
