@@ -153,11 +153,7 @@ fn advanced(ui: &mut Ui, settings: &mut PruneConfig, model: Option<&ModelConfig>
         let value = egui::DragValue::new(&mut settings.lead_tokens).range(0..=RAREST).suffix(" tokens");
         named(ui.add_enabled(in_prompt, value), "Tokens that lead a prompt")
             .on_disabled_hover_text("A prompt has a lead only where probe pruning prunes it");
-        ui.weak(if settings.lead_tokens == 0 {
-            "none: a probe runs ahead"
-        } else {
-            "or more run whole and choose; 0 = a probe"
-        });
+        ui.weak(if settings.lead_tokens == 0 { "none: a probe runs ahead" } else { "or more choose; 0 = a probe" });
     });
     for (text, name, value, hint) in [
         ("Tokens probed", "Share of tokens probed", &mut settings.probe_tokens, "of the prompt"),
