@@ -160,8 +160,10 @@ impl CacheBuffers {
 fn choose_shapes(gpu: &Gpu, model: &ModelWeights) -> Result<()> {
     let config = &model.config;
     let formats: Vec<&str> = model.layers.iter().take(1).flat_map(|layer| layer.formats()).collect();
+    // A choice is an index: among other candidates it would be another shape.
+    let candidates = Shaped::ALL.map(|shaped| shaped.candidates(gpu.tier()));
     let name = format!(
-        "shapes|{}|{}|{}|{}|{formats:?}",
+        "shapes|{}|{}|{}|{}|{formats:?}|{candidates:?}",
         env!("CARGO_PKG_VERSION"),
         config.hidden_size,
         config.intermediate_size,
