@@ -170,7 +170,7 @@ fn kernels(rows: &[KernelRow], ceilings: &Ceilings) -> String {
         (Stage::Decode, true, "a decoded token, kept units"),
         (Stage::Prompt, false, "a prompt, dense"),
         (Stage::Prompt, true, "a prompt, kept units"),
-        (Stage::Choice, true, "probe and choice of a prompt"),
+        (Stage::Choice, true, "a probe of a prompt, and the choice"),
         (Stage::Renewal, true, "a renewal while decoding"),
     ];
     for (stage, pruned, title) in groups {
