@@ -10,7 +10,7 @@ const ADDERS = LANES / D4; // invocations that add up the same elements, of ever
 
 var<workgroup> query: array<vec4<f32>, D4>;
 var<workgroup> weights: array<f32, STRETCH>;
-var<workgroup> shared_: array<f32, LANES>;
+var<workgroup> tallies: array<f32, LANES>;
 var<workgroup> partial: array<vec4<f32>, LANES>;
 
 @compute @workgroup_size(LANES)
@@ -43,15 +43,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             weights[slot] = score;
             highest = max(highest, score);
         }
-        shared_[lane] = highest;
+        tallies[lane] = highest;
         workgroupBarrier();
         for (var width = LANES / 2u; width > 0u; width /= 2u) {
             if lane < width {
-                shared_[lane] = max(shared_[lane], shared_[lane + width]);
+                tallies[lane] = max(tallies[lane], tallies[lane + width]);
             }
             workgroupBarrier();
         }
-        let higher = max(top, shared_[0]);
+        let higher = max(top, tallies[0]);
         let shrink = exp(top - higher);
         top = higher;
         sum *= shrink;
@@ -71,11 +71,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     partial[lane] = mixed;
-    shared_[lane] = sum;
+    tallies[lane] = sum;
     workgroupBarrier();
     for (var width = LANES / 2u; width > 0u; width /= 2u) {
         if lane < width {
-            shared_[lane] += shared_[lane + width];
+            tallies[lane] += tallies[lane + width];
         }
         workgroupBarrier();
     }
@@ -84,6 +84,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var adder = 0u; adder < ADDERS; adder++) {
             value += partial[adder * D4 + lane];
         }
-        out[((p.out_row + token) * p.heads + head) * D4 + lane] = value / shared_[0];
+        out[((p.out_row + token) * p.heads + head) * D4 + lane] = value / tallies[0];
     }
 }

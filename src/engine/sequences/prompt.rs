@@ -132,7 +132,7 @@ impl Sequences {
 
     fn end_prompts(&mut self) -> Result<()> {
         match self.running.clone() {
-            // Whoever watches pruned prompts sees an answer of all units.
+            // The lead's masks were the prompt's: the answer goes on with those of its own plan, which may drop nothing.
             Some(running) if self.leading.is_some() && self.live => self.masks = running.masks().to_vec(),
             Some(running) if !(self.prune.phases.prefill && self.plan.prunes()) => self.choose_from(&running, false)?,
             _ => {}
