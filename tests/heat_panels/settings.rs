@@ -76,6 +76,14 @@ fn a_dense_model_has_no_ratio_to_set() {
 }
 
 #[test]
+fn a_prompt_that_is_all_lead_says_so() {
+    let both = PrunePhases { prefill: true, decode: true };
+    let mut harness = panel(Theme::Dark, 340.0, PruneConfig { phases: both, lead_tokens: 128, ..probing() });
+    harness.run();
+    harness.get_by_label("Prompt of 128 tokens: all of it leads, nothing is left to prune");
+}
+
+#[test]
 fn phases_and_blocks_are_chosen_by_name() {
     let mut harness = panel(Theme::Dark, 340.0, probing());
     harness.run();

@@ -98,9 +98,10 @@ fn estimate(ui: &mut Ui, settings: &PruneConfig, plan: &Planned, prompt: usize) 
         share => format!("removes {:.1} % of the layers' FLOPs", 100.0 * share.max(0.0)),
     };
     let tokens = if prompt == 1 { "1 token".to_owned() } else { format!("{prompt} tokens") };
+    let leads_itself = settings.leads() && settings.lead(prompt) == prompt;
     let parts = [
         (settings.phases.decode, "Answer".to_owned(), plan.answer_removed),
-        (settings.phases.prefill, format!("Prompt of {tokens}"), plan.prompt_removed),
+        (settings.phases.prefill && !leads_itself, format!("Prompt of {tokens}"), plan.prompt_removed),
     ];
     for (_, name, share) in parts.iter().filter(|(pruned, ..)| *pruned) {
         let text = format!("{name}: {}", removed(*share));
@@ -110,6 +111,9 @@ fn estimate(ui: &mut Ui, settings: &PruneConfig, plan: &Planned, prompt: usize) 
         } else {
             ui.label(text);
         }
+    }
+    if leads_itself {
+        ui.label(format!("Prompt of {tokens}: all of it leads, nothing is left to prune"));
     }
     let (heads, channels) = (plan.heads, plan.channels);
     let kept = format!("{} of {} heads, {} of {} channels", heads.0, heads.1, channels.0, channels.1);
