@@ -56,8 +56,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var key: array<vec4<f32>, D4>;
         var value: array<vec4<f32>, D4>;
         for (var i = 0u; i < D4; i++) {
-            key[i] = k_cache[at + i];
-            value[i] = v_cache[at + i];
+            key[i] = k_cache(at + i);
+            value[i] = v_cache(at + i);
         }
         for (var f = 0u; f < FOLD; f++) {
             var score = 0.0;

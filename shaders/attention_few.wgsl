@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let at = (row + begin + slot) * D4;
             var score = 0.0;
             for (var i = 0u; i < D4; i++) {
-                score += dot(query[i], k_cache[at + i]);
+                score += dot(query[i], k_cache(at + i));
             }
             weights[slot] = score;
             highest = max(highest, score);
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         if lane < ADDERS * D4 {
             for (var slot = lane / D4; slot < slots; slot += ADDERS) {
-                mixed += v_cache[(row + begin + slot) * D4 + element] * weights[slot];
+                mixed += v_cache((row + begin + slot) * D4 + element) * weights[slot];
             }
         }
         workgroupBarrier();

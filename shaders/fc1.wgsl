@@ -1,5 +1,5 @@
 // y[t, j] = relu(x[t] . W[row(j)] + bias[row(j)]).
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+#fetch x 0 vec4<f32>
 #weights weight 1
 @group(0) @binding(3) var<storage, read> kept: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;

@@ -1,12 +1,11 @@
 // y[t, h] (+)= sum over kept inputs j of a[t, j] * W[channel(j)][h], with the transposed weights [channel][h]: only rows
-// of kept channels are read. An invocation has TM tokens and 32 outputs; LM x LN x LK invocations form a workgroup. Channels are
-// cut into p.parts * LK shares: LK invocations add theirs up here, parts stay apart in y for rms_norm to add up. Invocations
-// that lie next to one another have the same share, so that software adapters walk the list in step.
+// of kept channels are read. An invocation has TM tokens and 32 outputs; LM x LN invocations form a workgroup. Channels are
+// cut into p.parts, which stay apart in y for rms_norm to add up.
 //
 // Scales belong to 32 channels, so the list is walked by such groups, their kept inputs four at a time. A quadruple that
 // lies across two groups is taken twice, each time with the other group's inputs as zeros: cheaper than a condition, of
 // which software adapters run both sides.
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+#fetch a 0 vec4<f32>
 #weights weight 1
 @group(0) @binding(3) var<storage, read> kept: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> place_of: array<u32>;
@@ -14,28 +13,13 @@
 @group(1) @binding(0) var<uniform> p: Params;
 
 #import column_params
+#import kept_before
 
 const TM = ${TM}u;
 const LM = ${LM}u;
 const LN = ${LN}u;
-const LK = ${LK}u;
-const DROPPED = 0x80000000u; // see top_k
 
-var<workgroup> partial: array<vec4<f32>, ${PARTIALS}>;
 var<private> sums: array<vec4<f32>, ${SUMS}>;
-
-// How many kept inputs come before `channel`.
-fn kept_before(channel: u32) -> u32 {
-    if channel >= p.channels {
-        return p.inputs;
-    }
-    let unit = channel / p.unit;
-    let place = place_of[unit];
-    if place < DROPPED {
-        return place * p.unit + channel % p.unit;
-    }
-    return (unit - (place - DROPPED)) * p.unit;
-}
 
 fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
     var w = weights;
@@ -48,12 +32,11 @@ fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
 
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let lk = lane / (LN * LM);
     let column = group.x * LN + lane % LN;
     let owned = column < p.blocks * p.parts;
     let block = column % p.blocks;
     let part = min(column / p.blocks, p.parts - 1u);
-    let tile_m = (group.y * LM + lane / LN % LM) * TM;
+    let tile_m = (group.y * LM + lane / LN) * TM;
 
     var tokens: array<u32, TM>;
     for (var m = 0u; m < TM; m++) {
@@ -63,15 +46,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Inputs come in runs of one group: 32 at a time where there is no list or its units are whole groups.
     let aligned = p.unit % 32u == 0u;
     let runs = select((p.channels + 31u) / 32u, (p.inputs + 31u) / 32u, aligned);
-    let shares = p.parts * LK;
-    let index = part * LK + lk;
     // As even as whole runs allow.
-    let first_run = index * runs / shares;
+    let first_run = part * runs / p.parts;
     var next = first_run * 32u;
     if !aligned {
         next = kept_before(next);
     }
-    for (var run = first_run; run < (index + 1u) * runs / shares; run++) {
+    for (var run = first_run; run < (part + 1u) * runs / p.parts; run++) {
         let first = next;
         next = min(run * 32u + 32u, p.inputs);
         var scale_group = run;
@@ -88,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let real = (inputs >= vec4<u32>(first)) & (inputs < vec4<u32>(end));
             var values: array<vec4<f32>, TM>;
             for (var m = 0u; m < TM; m++) {
-                values[m] = select(vec4<f32>(), a[tokens[m] + quad], real);
+                values[m] = select(vec4<f32>(), a(tokens[m] + quad), real);
             }
             var xs: array<f32, TM>;
             for (var m = 0u; m < TM; m++) {
@@ -113,24 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    if LK > 1u {
-        for (var i = 0u; i < TM * 8u; i++) {
-            partial[i * ${LANES}u + lane] = sums[i];
-        }
-        workgroupBarrier();
-        for (var width = LK / 2u; width > 0u; width /= 2u) {
-            if lk < width {
-                for (var i = 0u; i < TM * 8u; i++) {
-                    partial[i * ${LANES}u + lane] += partial[i * ${LANES}u + lane + width * LN * LM];
-                }
-            }
-            workgroupBarrier();
-        }
-        for (var i = 0u; i < TM * 8u; i++) {
-            sums[i] = partial[i * ${LANES}u + lane];
-        }
-    }
-    if lk == 0u && owned {
+    if owned {
         for (var m = 0u; m < TM; m++) {
             if tile_m + m < p.tokens {
                 let at = part * p.part_stride + (p.y_row + tile_m + m) * p.y_stride + p.y_column + block * 8u;

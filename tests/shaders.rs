@@ -4,7 +4,7 @@
 use naga::back::{hlsl, msl, spv};
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use naga::{AddressSpace, ImageClass, ImageDimension, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 use secateur::format::{Layout, WeightFormat};
 use secateur::gpu::{Access, Kernel, ShaderSource, Substitution, Tier, resolve};
 use secateur::kernels::registry;
@@ -23,6 +23,7 @@ const PARAMS: (u32, u32) = (1, 0);
 struct Variant {
     kernel: &'static Kernel,
     substitution: Substitution,
+    tier: Tier,
     text: String,
 }
 
@@ -64,12 +65,14 @@ impl Variant {
 fn variants() -> Vec<Variant> {
     let mut texts = BTreeSet::new();
     let mut variants = Vec::new();
-    for (kernel, substitutions) in [Tier::Gpu, Tier::Software].into_iter().flat_map(registry) {
-        assert!(!substitutions.is_empty(), "{} has no variant", kernel.source.name);
-        for substitution in substitutions {
-            let text = resolve(kernel.source, &substitution).expect("shaders resolve");
-            if texts.insert(text.clone()) {
-                variants.push(Variant { kernel, substitution, text });
+    for tier in [Tier::Gpu, Tier::Software] {
+        for (kernel, substitutions) in registry(tier) {
+            assert!(!substitutions.is_empty(), "{} has no variant", kernel.source.name);
+            for substitution in substitutions {
+                let text = resolve(kernel.source, &substitution, tier).expect("shaders resolve");
+                if texts.insert(text.clone()) {
+                    variants.push(Variant { kernel, substitution, tier, text });
+                }
             }
         }
     }
@@ -166,6 +169,15 @@ fn kernels_say_what_their_shaders_declare() {
                     let write = access.contains(StorageAccess::STORE);
                     storage.insert(binding as usize, if write { Access::Write } else { Access::Read });
                 }
+                (AddressSpace::Handle, Some((0, binding))) => {
+                    let TypeInner::Image { dim, class, .. } = module.types[global.ty].inner else {
+                        panic!("{name}: binding {binding} is neither a buffer nor a texture")
+                    };
+                    let words = ImageClass::Sampled { kind: ScalarKind::Uint, multi: false };
+                    assert_eq!((dim, class), (ImageDimension::D2, words), "{name}: texture at {binding}");
+                    assert_eq!(variant.tier, Tier::Software, "{name}: hardware fetches from storage");
+                    storage.insert(binding as usize, Access::Fetch);
+                }
                 (AddressSpace::Uniform, Some(PARAMS)) => params = Some(global.ty),
                 (AddressSpace::WorkGroup | AddressSpace::Private, None) => {}
                 (space, place) => panic!("{name}: a global in {space:?} at {place:?}"),
@@ -173,7 +185,11 @@ fn kernels_say_what_their_shaders_declare() {
         }
         for (binding, access) in variant.kernel.bindings.iter().enumerate() {
             match storage.remove(&binding) {
-                Some(found) => assert_eq!(found, *access, "{name}: access to binding {binding}"),
+                Some(found) => {
+                    let is_read = variant.tier == Tier::Gpu && *access == Access::Fetch;
+                    let expected = if is_read { Access::Read } else { *access };
+                    assert_eq!(found, expected, "{name}: access to binding {binding}");
+                }
                 None => assert!(scaleless(&variant).contains(&binding), "{name} has no binding {binding}"),
             }
         }
@@ -241,8 +257,11 @@ fn the_registry_and_the_folder_hold_the_same_shaders() {
 
 #[test]
 fn every_common_piece_is_used() {
-    let imports: BTreeSet<String> = (registry(Tier::Gpu).iter())
-        .flat_map(|(kernel, _)| kernel.source.text.lines().filter_map(|line| line.strip_prefix("#import ")))
+    let kernels = registry(Tier::Gpu);
+    let layouts = [Layout::Rows, Layout::Columns].into_iter();
+    let decoders = layouts.flat_map(|layout| WeightFormat::ALL.map(|format| format.decoder(layout)));
+    let imports: BTreeSet<String> = (kernels.iter().map(|(kernel, _)| kernel.source.text).chain(decoders))
+        .flat_map(|text| text.lines().filter_map(|line| line.strip_prefix("#import ")))
         .map(str::to_string)
         .collect();
     for (name, text) in wgsl_files(&shaders_folder().join("common")) {
@@ -257,7 +276,7 @@ fn every_common_piece_is_used() {
 fn directives_without_a_meaning_are_named() {
     let told = |text: &'static str| {
         let source = ShaderSource { name: "made_up", text };
-        resolve(source, &Substitution::numbers(&[("LANES", 8)])).expect_err(text)
+        resolve(source, &Substitution::numbers(&[("LANES", 8)]), Tier::Gpu).expect_err(text)
     };
     assert_eq!(told("#import nowhere"), "made_up: no shaders/common/nowhere.wgsl");
     assert_eq!(told("#weights w 1"), "made_up: `#weights w 1` without a format");
@@ -272,6 +291,6 @@ fn directives_without_a_meaning_are_named() {
 fn repetitions_are_written_out() {
     let text = "#repeat i ROWS\n#repeat j COLUMNS\nlet s_${i}_${j} = ${i}u;\n#end\n#end\nlast";
     let numbers = Substitution::numbers(&[("ROWS", 2), ("COLUMNS", 1)]);
-    let resolved = resolve(ShaderSource { name: "made_up", text }, &numbers).expect("a shader");
+    let resolved = resolve(ShaderSource { name: "made_up", text }, &numbers, Tier::Gpu).expect("a shader");
     assert_eq!(resolved, "let s_0_0 = 0u;\nlet s_1_0 = 1u;\nlast\n");
 }

@@ -14,8 +14,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k_cache: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v_cache: array<vec4<f32>>;
+#fetch k_cache 1 vec4<f32>
+#fetch v_cache 2 vec4<f32>
 @group(0) @binding(3) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
 @group(0) @binding(4) var<storage, read> place_of: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;

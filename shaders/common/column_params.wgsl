@@ -16,6 +16,11 @@ struct Params {
     exponent: i32, // on matrix units: two to this brings this shard's largest weight near 2^14 when it divides it
 }
 
+// j / unit, for j below 2^22: software adapters divide integers one lane after the other.
+fn divided(j: u32, unit: u32) -> u32 {
+    return u32((f32(j) + 0.5) / f32(unit));
+}
+
 // The channels of inputs j to j + 3.
 fn channels_of(j: u32) -> vec4<u32> {
     if p.unit == 0u {
@@ -24,7 +29,7 @@ fn channels_of(j: u32) -> vec4<u32> {
     if p.unit == 1u {
         return kept[j / 4u];
     }
-    let entry = j / p.unit;
-    let channel = kept[entry / 4u][entry % 4u] * p.unit + j % p.unit;
+    let entry = divided(j, p.unit);
+    let channel = kept[entry / 4u][entry % 4u] * p.unit + j - entry * p.unit;
     return vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u);
 }

@@ -1,7 +1,7 @@
 // IQ4_NL by columns: as Q4_0, but nibbles are indices of levels: quants [channel][h / 32] vec4 of 8 nibbles a word, scales
 // [channel / 32][h / 8] vec4 of two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // The levels of four nibbles: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, as signed bytes of
 // four words that are chosen by comparison, for an array that is indexed at run time would lie in memory.
@@ -21,7 +21,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales[at + i];
+        let d = W__scales(at + i);
         s[2u * i] = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         s[2u * i + 1u] = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
     }
@@ -30,7 +30,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 
 // The weights of `channel` for those outputs.
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants[channel * blocks + block];
+    let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__levels(q[c]) * (*scales)[2u * c];
@@ -38,3 +38,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

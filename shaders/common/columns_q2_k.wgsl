@@ -1,8 +1,8 @@
 // Q2_K by columns: quants [channel][h / 32] vec2 of 16 pairs of bits a word; scales of every 256 channels: first
 // [channel / 32][h / 32] four vec4 of 8 nibbles a word (scales of the first 16 channels, of the others, minima of the first, of the
 // others), then [h / 4] vec4 of (d, dmin) f16 pairs.
-@Q var<storage, read> W__quants: array<vec2<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec2<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__pairs(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));
@@ -27,12 +27,12 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let part = group / 8u * blocks * 40u;
     let at = part + (group % 8u * blocks + block) * 4u;
     var s: W__Scales;
-    s.near = W__scales[at];
-    s.far = W__scales[at + 1u];
-    s.near_minimum = W__scales[at + 2u];
-    s.far_minimum = W__scales[at + 3u];
+    s.near = W__scales(at);
+    s.far = W__scales(at + 1u);
+    s.near_minimum = W__scales(at + 2u);
+    s.far_minimum = W__scales(at + 3u);
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales[part + 32u * blocks + block * 8u + i];
+        let pairs = W__scales(part + 32u * blocks + block * 8u + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -45,7 +45,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 
 // The weights of `channel` for those outputs.
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants[channel * blocks + block];
+    let q = W__quants(channel * blocks + block);
     let is_far = channel % 32u > 15u;
     let scale = select((*scales).near, (*scales).far, is_far);
     let minimum = select((*scales).near_minimum, (*scales).far_minimum, is_far);
@@ -57,3 +57,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,8 +1,8 @@
 // Q3_K by columns: of every 32 channels first the low bits, [channel][h / 32] vec2 of 16 pairs of bits a word, then the third
 // bits, [channel][h / 32] words; scales of every 256 channels: first [channel / 32][h / 32] three vec4 (low nibbles for the first
 // 16 channels, low nibbles for the others, their high two bits, the first's first), then [h / 8] vec4 of two f16 a word, d.
-@Q var<storage, read> W__quants: array<vec2<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec2<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the lowest four pairs of bits of `word` and the lowest four bits of `high`, around 4.
 fn W__threes(word: u32, high: u32) -> vec4<f32> {
@@ -26,12 +26,12 @@ struct W__Scales {
 fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let part = group / 8u * blocks * 28u;
     let at = part + (group % 8u * blocks + block) * 3u;
-    let near = W__scales[at];
-    let far = W__scales[at + 1u];
-    let high = W__scales[at + 2u];
+    let near = W__scales(at);
+    let far = W__scales(at + 1u);
+    let high = W__scales(at + 2u);
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let halves = W__scales[part + 24u * blocks + block * 4u + i / 2u];
+        let halves = W__scales(part + 24u * blocks + block * 4u + i / 2u);
         let pair = select(halves.xy, halves.zw, i % 2u == 1u);
         let d = vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
         let nibbles = 16u * (i % 2u);
@@ -46,8 +46,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 48u;
     let at = channel % 32u * blocks + block;
-    let q = W__quants[group + at];
-    let high = W__quants[group + 32u * blocks + at / 2u][at % 2u];
+    let q = W__quants(group + at);
+    let high = W__quants(group + 32u * blocks + at / 2u)[at % 2u];
     let is_far = channel % 32u > 15u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
@@ -56,3 +56,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,6 +1,6 @@
 // Q4_0 by columns: quants [channel][h / 32] vec4 of 8 nibbles a word, scales [channel / 32][h / 8] vec4 of two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
@@ -13,7 +13,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales[at + i];
+        let d = W__scales(at + i);
         s[2u * i] = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         s[2u * i + 1u] = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
     }
@@ -22,7 +22,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 
 // The weights of `channel` for those outputs.
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants[channel * blocks + block];
+    let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__nibbles(q[c]) * (*scales)[2u * c];
@@ -30,3 +30,13 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+fn W__scale_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
+    return (*scales)[i];
+}
+
+fn W__minimum_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
+    return -8.0 * (*scales)[i];
+}
+
+#import column_nibbles

@@ -1,7 +1,7 @@
 // Q4_1 by columns: quants [channel][h / 32] vec4 of 8 nibbles a word, scales [channel / 32][h / 4] vec4 of (scale, minimum)
 // f16 pairs.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
@@ -18,7 +18,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 8u;
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales[at + i];
+        let pairs = W__scales(at + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -31,7 +31,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 
 // The weights of `channel` for those outputs.
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants[channel * blocks + block];
+    let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__nibbles(q[c]) * (*scales).scale[2u * c] + (*scales).minimum[2u * c];
@@ -39,3 +39,13 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+fn W__scale_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
+    return (*scales).scale[i];
+}
+
+fn W__minimum_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
+    return (*scales).minimum[i];
+}
+
+#import column_nibbles

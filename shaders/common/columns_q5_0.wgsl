@@ -1,7 +1,7 @@
 // Q5_0 by columns: of every 32 channels first the low bits, [channel][h / 32] vec4 of 8 nibbles a word, then the fifth bits,
 // [channel][h / 32] words; scales [channel / 32][h / 8] vec4 of two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -16,7 +16,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales[at + i];
+        let d = W__scales(at + i);
         s[2u * i] = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         s[2u * i + 1u] = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
     }
@@ -27,8 +27,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 40u;
     let at = channel % 32u * blocks + block;
-    let q = W__quants[group + at];
-    let high = W__quants[group + 32u * blocks + at / 4u][at % 4u];
+    let q = W__quants(group + at);
+    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = (W__fives(q[c], high >> (8u * c)) - 16.0) * (*scales)[2u * c];
@@ -36,3 +36,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,7 +1,7 @@
 // Q5_1 by columns: of every 32 channels first the low bits, [channel][h / 32] vec4 of 8 nibbles a word, then the fifth bits,
 // [channel][h / 32] words; scales [channel / 32][h / 4] vec4 of (scale, minimum) f16 pairs.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -20,7 +20,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 8u;
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales[at + i];
+        let pairs = W__scales(at + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -35,8 +35,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 40u;
     let at = channel % 32u * blocks + block;
-    let q = W__quants[group + at];
-    let high = W__quants[group + 32u * blocks + at / 4u][at % 4u];
+    let q = W__quants(group + at);
+    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         let e = 2u * c;
@@ -45,3 +45,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,8 +1,8 @@
 // Q5_K by columns: of every 32 channels first the low bits, [channel][h / 32] vec4 of 8 nibbles a word, then the fifth bits,
 // [channel][h / 32] words; scales of every 256 channels: first [channel / 32][h / 32] three
 // vec4 (low nibbles of scales, low nibbles of minima, their high two bits, scales first), then [h / 4] vec4 of (d, dmin) f16 pairs.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -26,12 +26,12 @@ struct W__Scales {
 fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let part = group / 8u * blocks * 32u;
     let at = part + (group % 8u * blocks + block) * 3u;
-    let scale = W__scales[at];
-    let minimum = W__scales[at + 1u];
-    let high = W__scales[at + 2u];
+    let scale = W__scales(at);
+    let minimum = W__scales(at + 1u);
+    let high = W__scales(at + 2u);
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales[part + 24u * blocks + block * 8u + i];
+        let pairs = W__scales(part + 24u * blocks + block * 8u + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -48,8 +48,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 40u;
     let at = channel % 32u * blocks + block;
-    let q = W__quants[group + at];
-    let high = W__quants[group + 32u * blocks + at / 4u][at % 4u];
+    let q = W__quants(group + at);
+    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         let e = 2u * c;
@@ -58,3 +58,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,8 +1,8 @@
 // Q6_K by columns: of every 32 channels first the low bits, [channel][h / 32] vec4 of 8 nibbles a word, then the fifth and sixth
 // bits, [channel][h / 32] two words; scales of every 256 channels: first [channel / 32][h / 32] four vec4 of four signed bytes a
 // word (two of the first 16 channels, two of the others), then [h / 8] vec4 of two f16 a word, d.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four pairs of bits of `high`, around 32.
 fn W__sixes(word: u32, high: u32) -> vec4<f32> {
@@ -22,11 +22,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = part + (group % 8u * blocks + block) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales[part + 32u * blocks + block * 4u + i];
+        let d = W__scales(part + 32u * blocks + block * 4u + i);
         let even = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         let odd = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
-        let near = W__scales[at + i / 2u];
-        let far = W__scales[at + 2u + i / 2u];
+        let near = W__scales(at + i / 2u);
+        let far = W__scales(at + 2u + i / 2u);
         let word = i % 2u * 2u;
         s.near[2u * i] = vec4<f32>(unpack4xI8(near[word])) * even;
         s.near[2u * i + 1u] = vec4<f32>(unpack4xI8(near[word + 1u])) * odd;
@@ -40,8 +40,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 48u;
     let at = channel % 32u * blocks + block;
-    let q = W__quants[group + at];
-    let two = W__quants[group + 32u * blocks + at / 2u];
+    let q = W__quants(group + at);
+    let two = W__quants(group + 32u * blocks + at / 2u);
     let high = select(two.xy, two.zw, at % 2u == 1u);
     let is_far = channel % 32u > 15u;
     var w: array<vec4<f32>, 8>;
@@ -53,3 +53,5 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     }
     return w;
 }
+
+#import column_group

@@ -1,6 +1,6 @@
 // Q8_0 by columns: quants [channel][h / 16] vec4 of 4 bytes a word, scales [channel / 32][h / 8] vec4 of two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 alias W__Scales = array<vec4<f32>, 8>;
 
@@ -9,7 +9,7 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     let at = (group * blocks + block) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales[at + i];
+        let d = W__scales(at + i);
         s[2u * i] = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         s[2u * i + 1u] = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
     }
@@ -21,11 +21,38 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     let at = (channel * blocks + block) * 2u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 2u; i++) {
-        let q = W__quants[at + i];
+        let q = W__quants(at + i);
         w[4u * i] = vec4<f32>(unpack4xI8(q.x)) * (*scales)[4u * i];
         w[4u * i + 1u] = vec4<f32>(unpack4xI8(q.y)) * (*scales)[4u * i + 1u];
         w[4u * i + 2u] = vec4<f32>(unpack4xI8(q.z)) * (*scales)[4u * i + 2u];
         w[4u * i + 3u] = vec4<f32>(unpack4xI8(q.w)) * (*scales)[4u * i + 3u];
     }
     return w;
+}
+
+alias W__Group = array<vec4<f32>, 8>;
+
+// Nothing yet of the 32 channels of `group` for those outputs.
+fn W__group(group: u32, block: u32, blocks: u32) -> W__Group {
+    return W__Group();
+}
+
+// Adds the integers of `channel` times its input.
+fn W__group_add(channel: u32, input: f32, block: u32, blocks: u32, g: ptr<function, W__Group>) {
+    let at = (channel * blocks + block) * 2u;
+    for (var i = 0u; i < 2u; i++) {
+        let q = W__quants(at + i);
+        (*g)[4u * i] += input * vec4<f32>(unpack4xI8(q.x));
+        (*g)[4u * i + 1u] += input * vec4<f32>(unpack4xI8(q.y));
+        (*g)[4u * i + 2u] += input * vec4<f32>(unpack4xI8(q.z));
+        (*g)[4u * i + 3u] += input * vec4<f32>(unpack4xI8(q.w));
+    }
+}
+
+// Adds what the group came to, four outputs at a time.
+fn W__group_end(group: u32, block: u32, blocks: u32, g: ptr<function, W__Group>, sums: ptr<function, array<vec4<f32>, 8>>) {
+    let scales = W__column_scales(group, block, blocks);
+    for (var i = 0u; i < 8u; i++) {
+        (*sums)[i] += (*g)[i] * scales[i];
+    }
 }

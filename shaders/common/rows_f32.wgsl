@@ -1,5 +1,5 @@
 // F32 by rows: [row][k / 4] vec4. No scales.
-@Q var<storage, read> W__values: array<vec4<f32>>;
+#fetch W__values @Q vec4<f32>
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
@@ -11,7 +11,9 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     let at = row * steps * 16u + block * 8u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
-        w[i] = W__values[at + i];
+        w[i] = W__values(at + i);
     }
     return w;
 }
+
+#import row_dot

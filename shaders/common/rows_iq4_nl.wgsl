@@ -1,7 +1,7 @@
 // IQ4_NL by rows: as Q4_0, but nibbles are indices of levels: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64]
 // two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<u32>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S u32
 
 // The levels of four nibbles: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, as signed bytes of
 // four words that are chosen by comparison, for an array that is indexed at run time would lie in memory.
@@ -16,13 +16,13 @@ fn W__levels(word: u32) -> vec4<f32> {
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let d = unpack2x16float(W__scales[row * steps + step]);
+    let d = unpack2x16float(W__scales(row * steps + step));
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants[row * steps * 2u + block];
+    let q = W__quants(row * steps * 2u + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__levels(q[c]) * scale.x;
@@ -30,3 +30,5 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+#import row_dot

@@ -1,7 +1,7 @@
 // Q2_K by rows: quants [row][k / 32] vec2 of 16 pairs of bits a word; scales [row][k / 256] 5 words: four of a byte for 16 columns
 // (scale in its low half, minimum in its high one), then d and dmin as f16.
-@Q var<storage, read> W__quants: array<vec2<u32>>;
-@S var<storage, read> W__scales: array<u32>;
+#fetch W__quants @Q vec2<u32>
+#fetch W__scales @S u32
 
 fn W__pairs(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));
@@ -14,13 +14,13 @@ fn W__subs(word: u32) -> vec4<f32> {
 
 // What scales and minima of step `step` of `row` are times, twice: a block of 32 columns has two of each, so `W__row` reads them.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    return unpack2x16float(W__scales[(row * (steps / 4u) + step / 4u) * 5u + 4u]).xyxy;
+    return unpack2x16float(W__scales((row * (steps / 4u) + step / 4u) * 5u + 4u)).xyxy;
 }
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants[row * steps * 2u + block];
-    let word = W__scales[(row * (steps / 4u) + block / 8u) * 5u + block % 8u / 2u] >> (16u * (block % 2u));
+    let q = W__quants(row * steps * 2u + block);
+    let word = W__scales((row * (steps / 4u) + block / 8u) * 5u + block % 8u / 2u) >> (16u * (block % 2u));
     let subs = W__subs(word) * scale.xyxy;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
@@ -29,3 +29,5 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+#import row_dot

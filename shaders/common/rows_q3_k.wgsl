@@ -1,8 +1,8 @@
 // Q3_K by rows: quants [row][k / 256] 8 vec2 of 16 pairs of bits a word, then 4 vec2 of third bits, a word for 32 columns; scales
 // [row][k / 256] vec4: the low nibbles of the eight scales of even 16 columns, those of odd ones, their high two bits (even
 // first), d as f16.
-@Q var<storage, read> W__quants: array<vec2<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec2<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the lowest four pairs of bits of `word` and the lowest four bits of `high`, around 4.
 fn W__threes(word: u32, high: u32) -> vec4<f32> {
@@ -12,7 +12,7 @@ fn W__threes(word: u32, high: u32) -> vec4<f32> {
 
 // Scales of the four times 16 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let s = W__scales[row * (steps / 4u) + step / 4u];
+    let s = W__scales(row * (steps / 4u) + step / 4u);
     let b = step % 4u * 2u;
     let low = (s.xyxy >> (vec4<u32>(4u * b) + vec4<u32>(0u, 0u, 4u, 4u))) & vec4<u32>(15u);
     let high = (s.zzzz >> (vec4<u32>(2u * b) + vec4<u32>(0u, 16u, 2u, 18u))) & vec4<u32>(3u);
@@ -22,11 +22,13 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
     let at = (row * (steps / 4u) + block / 8u) * 12u;
-    let q = W__quants[at + block % 8u];
-    let high = W__quants[at + 8u + block % 8u / 2u][block % 2u];
+    let q = W__quants(at + block % 8u);
+    let high = W__quants(at + 8u + block % 8u / 2u)[block % 2u];
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
         w[i] = W__threes(q[i / 4u] >> (8u * (i % 4u)), high >> (4u * i)) * select(scale.x, scale.y, i > 3u);
     }
     return w;
 }
+
+#import row_dot

@@ -1,6 +1,6 @@
 // Q4_0 by rows: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64] two f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<u32>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S u32
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
@@ -8,13 +8,13 @@ fn W__nibbles(word: u32) -> vec4<f32> {
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let d = unpack2x16float(W__scales[row * steps + step]);
+    let d = unpack2x16float(W__scales(row * steps + step));
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants[row * steps * 2u + block];
+    let q = W__quants(row * steps * 2u + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__nibbles(q[c]) * scale.x;
@@ -22,3 +22,9 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+fn W__minimum(scale: vec2<f32>) -> f32 {
+    return -8.0 * scale.x;
+}
+
+#import row_nibbles

@@ -1,7 +1,7 @@
 // Q4_K by rows: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 256] vec4: the low nibbles of eight
 // scales, those of eight minima, their high two bits (scales first), d and dmin as f16.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
@@ -9,7 +9,7 @@ fn W__nibbles(word: u32) -> vec4<f32> {
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let s = W__scales[row * (steps / 4u) + step / 4u];
+    let s = W__scales(row * (steps / 4u) + step / 4u);
     let b = step % 4u * 2u;
     let low = (s.xyxy >> (vec4<u32>(4u * b) + vec4<u32>(0u, 0u, 4u, 4u))) & vec4<u32>(15u);
     let high = (s.zzzz >> (vec4<u32>(2u * b) + vec4<u32>(0u, 16u, 2u, 18u))) & vec4<u32>(3u);
@@ -19,7 +19,7 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants[row * steps * 2u + block];
+    let q = W__quants(row * steps * 2u + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__nibbles(q[c]) * scale.x - scale.y;
@@ -27,3 +27,9 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+fn W__minimum(scale: vec2<f32>) -> f32 {
+    return -scale.y;
+}
+
+#import row_nibbles

@@ -1,7 +1,7 @@
 // Q5_0 by rows: low bits [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64] of two f16 in a word, then a word of fifth
 // bits for each of the two blocks.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<u32>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S u32
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -11,14 +11,14 @@ fn W__fives(word: u32, high: u32) -> vec4<f32> {
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let d = unpack2x16float(W__scales[(row * steps + step) * 3u]);
+    let d = unpack2x16float(W__scales((row * steps + step) * 3u));
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants[row * steps * 2u + block];
-    let high = W__scales[(row * steps + block / 2u) * 3u + 1u + block % 2u];
+    let q = W__quants(row * steps * 2u + block);
+    let high = W__scales((row * steps + block / 2u) * 3u + 1u + block % 2u);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = (W__fives(q[c], high >> (8u * c)) - 16.0) * scale.x;
@@ -26,3 +26,5 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+#import row_dot

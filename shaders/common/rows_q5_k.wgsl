@@ -1,8 +1,8 @@
 // Q5_K by rows: quants [row][k / 256] 8 vec4 of 8 nibbles a word, then 2 vec4 of fifth bits, a word for 32 columns; scales
 // [row][k / 256] vec4: the low nibbles of eight
 // scales, those of eight minima, their high two bits (scales first), d and dmin as f16.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<vec4<u32>>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -12,7 +12,7 @@ fn W__fives(word: u32, high: u32) -> vec4<f32> {
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
-    let s = W__scales[row * (steps / 4u) + step / 4u];
+    let s = W__scales(row * (steps / 4u) + step / 4u);
     let b = step % 4u * 2u;
     let low = (s.xyxy >> (vec4<u32>(4u * b) + vec4<u32>(0u, 0u, 4u, 4u))) & vec4<u32>(15u);
     let high = (s.zzzz >> (vec4<u32>(2u * b) + vec4<u32>(0u, 16u, 2u, 18u))) & vec4<u32>(3u);
@@ -23,8 +23,8 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
     let at = (row * (steps / 4u) + block / 8u) * 10u;
-    let q = W__quants[at + block % 8u];
-    let high = W__quants[at + 8u + block % 8u / 4u][block % 4u];
+    let q = W__quants(at + block % 8u);
+    let high = W__quants(at + 8u + block % 8u / 4u)[block % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__fives(q[c], high >> (8u * c)) * scale.x - scale.y;
@@ -32,3 +32,5 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+#import row_dot

@@ -1,7 +1,7 @@
 // Q6_K by rows: quants [row][k / 256] 8 vec4 of 8 nibbles a word, then 4 vec4 of fifth and sixth bits, two words for 32 columns.
 // Scales: of a row first [k / 64] four signed bytes a word, then [k / 512] d of two blocks of 256 as f16 a word.
-@Q var<storage, read> W__quants: array<vec4<u32>>;
-@S var<storage, read> W__scales: array<u32>;
+#fetch W__quants @Q vec4<u32>
+#fetch W__scales @S u32
 
 // Integers of the nibbles in the low half of `word` and the lowest four pairs of bits of `high`, around 32.
 fn W__sixes(word: u32, high: u32) -> vec4<f32> {
@@ -12,15 +12,15 @@ fn W__sixes(word: u32, high: u32) -> vec4<f32> {
 // Scales of the four times 16 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     let at = row * (steps + (steps / 4u + 1u) / 2u);
-    let d = unpack2x16float(W__scales[at + steps + step / 8u]);
-    return vec4<f32>(unpack4xI8(W__scales[at + step])) * select(d.x, d.y, step % 8u > 3u);
+    let d = unpack2x16float(W__scales(at + steps + step / 8u));
+    return vec4<f32>(unpack4xI8(W__scales(at + step))) * select(d.x, d.y, step % 8u > 3u);
 }
 
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
     let at = (row * (steps / 4u) + block / 8u) * 12u;
-    let q = W__quants[at + block % 8u];
-    let two = W__quants[at + 8u + block % 8u / 2u];
+    let q = W__quants(at + block % 8u);
+    let two = W__quants(at + 8u + block % 8u / 2u);
     let high = select(two.xy, two.zw, block % 2u == 1u);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
@@ -31,3 +31,5 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     }
     return w;
 }
+
+#import row_dot

@@ -144,12 +144,14 @@ impl CacheBuffers {
         Ok(CacheBuffers { k: gpu.zeros("key cache", len)?, v: gpu.zeros("value cache", len)?, capacity })
     }
 
-    fn view(&self, config: &ModelConfig) -> Cache<'_> {
+    /// What a pass sees of it, `filled` slots of a head when it is through.
+    fn view(&self, config: &ModelConfig, filled: usize) -> Cache<'_> {
         Cache {
             k: &self.k,
             v: &self.v,
             kv_heads: config.num_key_value_heads,
             capacity: self.capacity,
+            filled,
             head_dim: config.head_dim,
         }
     }

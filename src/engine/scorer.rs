@@ -197,7 +197,7 @@ impl Scorer {
         gpu.write(&self.ids, 0, &ids)?;
         gpu.write(&self.places, 0, &places)?;
         gpu.write(&self.lengths, 0, &lengths)?;
-        let caches = vec![self.cache.view(engine.config()); engine.config().num_hidden_layers];
+        let caches = vec![self.cache.view(engine.config(), length); engine.config().num_hidden_layers];
         let pass = Pass {
             ids: &self.ids,
             places: &self.places,

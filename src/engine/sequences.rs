@@ -329,7 +329,8 @@ impl Sequences {
         let weight = self.unseen as f32 / rows as f32;
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let filled = self.lengths.iter().max().copied().unwrap_or(0);
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
         let mut rec = gpu.record();
         let turns = engine.model.rope(&self.turns);
         running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows, weight), &caches, turns)?;

@@ -2,7 +2,7 @@
 
 use super::{COLUMN_BLOCK, Layout, WeightFormat};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Contents, Gpu};
+use crate::gpu::{Buffer, Gpu, element_words};
 
 /// Some consecutive outputs of a weight.
 pub struct Shard {
@@ -122,6 +122,7 @@ impl Weight {
             return Err(Error::Internal(what));
         }
         check_shard(gpu, name, (format, layout), cols, rows_per_shard)?;
+        let [quants, scales] = element_words(format.decoder(layout));
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);
@@ -131,8 +132,8 @@ impl Weight {
                 format,
                 first_row: first as u32,
                 rows: count as u32,
-                quants: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.quants)))?,
-                scales: gpu.buffer(name, Contents::Bytes(bytemuck::cast_slice(&planes.scales)))?,
+                quants: gpu.fetched(name, &planes.quants, quants)?,
+                scales: gpu.fetched(name, &planes.scales, scales)?,
                 largest: if gpu.matrix_units().is_some() { format.largest(part) } else { 0.0 },
             });
         }

@@ -6,14 +6,20 @@ use async_channel::{Receiver, TryRecvError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+pub(super) static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// A storage buffer on the device. Freed when dropped.
+/// A storage buffer on the device, or a texture that kernels fetch from (see [`Gpu::fetched`]). Freed when dropped.
 pub struct Buffer {
-    pub(super) raw: wgpu::Buffer,
+    pub(super) raw: Raw,
     pub(super) id: u64,
-    bytes: u64,
-    ledger: Arc<Ledger>,
+    pub(super) bytes: u64,
+    pub(super) ledger: Arc<Ledger>,
+}
+
+/// What a [`Buffer`] is on the device.
+pub(super) enum Raw {
+    Storage(wgpu::Buffer),
+    Texture { texture: wgpu::Texture, view: wgpu::TextureView },
 }
 
 /// What a device's buffers report to: how many bytes live, and which buffers are gone since the last look.
@@ -43,6 +49,21 @@ impl Buffer {
     /// Size in bytes, a multiple of 16.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        match &self.raw {
+            Raw::Storage(buffer) => buffer.as_entire_binding(),
+            Raw::Texture { view, .. } => wgpu::BindingResource::TextureView(view),
+        }
+    }
+
+    /// The buffer, which a texture is none.
+    pub(super) fn storage(&self) -> Result<&wgpu::Buffer> {
+        match &self.raw {
+            Raw::Storage(buffer) => Ok(buffer),
+            Raw::Texture { .. } => Err(Error::Internal("a texture in place of a buffer".into())),
+        }
     }
 }
 
@@ -79,6 +100,7 @@ impl Gpu {
             self.fill_mapped(&raw, data)?;
         }
         self.ledger.allocated.fetch_add(bytes, Ordering::Relaxed);
+        let raw = Raw::Storage(raw);
         Ok(Buffer { raw, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), bytes, ledger: self.ledger.clone() })
     }
 
@@ -139,7 +161,7 @@ impl Gpu {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > buffer.bytes) {
             return Err(Error::Internal(format!("{} bytes at {offset} into a buffer of {}", data.len(), buffer.bytes)));
         }
-        self.queue.write_buffer(&buffer.raw, offset, data);
+        self.queue.write_buffer(buffer.storage()?, offset, data);
         Ok(())
     }
 
@@ -160,7 +182,7 @@ impl Gpu {
             self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
         let mut at = 0;
         for (buffer, len) in parts.iter().filter(|(_, len)| *len > 0) {
-            encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, at, *len as u64 * 4);
+            encoder.copy_buffer_to_buffer(buffer.storage()?, 0, &staging, at, *len as u64 * 4);
             at += *len as u64 * 4;
         }
         let _submission = self.queue.submit([encoder.finish()]);

@@ -7,6 +7,7 @@
 mod buffer;
 mod cache;
 #[cfg(not(target_arch = "wasm32"))]
+mod fetch;
 mod limit;
 mod matrix;
 #[cfg(target_arch = "wasm32")]
@@ -19,11 +20,12 @@ pub use buffer::{Buffer, Contents, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
 #[cfg(not(target_arch = "wasm32"))]
+pub use fetch::{Fetched, Stretches};
 pub use limit::{MEGABYTE, memory_limit};
 pub use matrix::{MATRIX_SUBGROUPS, MatrixUnits, matrix_units_refused};
 pub use pipeline::{Access, Kernel, PipelineKey};
 pub use recorder::{Grid, Recorder};
-pub use shader::{ShaderSource, Substitution, resolve};
+pub use shader::{ShaderSource, Substitution, element_words, resolve};
 
 use crate::error::{Error, Result};
 use pipeline::Pipelines;
@@ -105,6 +107,8 @@ pub struct Gpu {
     checked_shaders: bool,
     matrix_units: Option<MatrixUnits>,
     scratch: Mutex<Option<Arc<Buffer>>>,
+    /// The textures of [`Recorder::fetch`].
+    fetched: Mutex<[Option<Arc<Buffer>>; 3]>,
     pipelines: Pipelines,
     store: Option<cache::PipelineStore>,
     failure: Arc<Mutex<Option<String>>>,
@@ -300,6 +304,9 @@ impl Gpu {
         });
         let limits = device.limits();
         let mut max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        if tier == Tier::Software {
+            max_binding = max_binding.min(fetch::largest(limits.max_texture_dimension_2d));
+        }
         if let Some(cap) = options.max_binding {
             max_binding = max_binding.min(cap);
         }
@@ -318,6 +325,7 @@ impl Gpu {
             checked_shaders: options.checked_shaders,
             matrix_units,
             scratch: Mutex::new(None),
+            fetched: Mutex::default(),
             pipelines: Pipelines::default(),
             store,
             failure,

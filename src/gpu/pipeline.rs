@@ -1,6 +1,6 @@
 //! Pipelines by typed key, made once per device.
 
-use super::{Gpu, ShaderSource, Substitution, resolve};
+use super::{Gpu, ShaderSource, Substitution, Tier, resolve};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,8 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`.
     Write,
+    /// `#fetch`: as `Read`, but on software adapters a texture.
+    Fetch,
 }
 
 /// A compute shader with one entry point `main`: storage buffers in group 0 in this order, its uniform parameters at
@@ -78,7 +80,7 @@ impl Gpu {
 
     fn compile(&self, kernel: &'static Kernel, variant: &Substitution) -> Result<Pipeline> {
         let name = kernel.source.name;
-        let text = resolve(kernel.source, variant).map_err(Error::Internal)?;
+        let text = resolve(kernel.source, variant, self.tier).map_err(Error::Internal)?;
         dump(name, variant, &text);
         let device = &self.device;
         let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
@@ -88,10 +90,17 @@ impl Gpu {
             .map(|(access, binding)| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
+                ty: match (access, self.tier) {
+                    (Access::Fetch, Tier::Software) => wgpu::BindingType::Texture {
+                        sample_type: wgpu::TextureSampleType::Uint,
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                        multisampled: false,
+                    },
+                    _ => wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: *access != Access::Write },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
                 },
                 count: None,
             })

@@ -1,5 +1,7 @@
-//! One list of commands, and the one place that executes it: a single compute pass per submission.
+//! One list of commands, and the one place that executes it: a single compute pass per submission (on software adapters several,
+//! between which activations are copied to where matmuls fetch them).
 
+use super::fetch::Copy;
 use super::pipeline::{Pipeline, params_layout};
 use super::{Buffer, Gpu, Kernel, Substitution};
 use crate::error::{Error, Result};
@@ -59,6 +61,7 @@ impl Arena {
 }
 
 struct Dispatch {
+    before: Vec<Copy>,
     pipeline: Arc<Pipeline>,
     storage: wgpu::BindGroup,
     grid: Grid,
@@ -68,6 +71,8 @@ struct Dispatch {
 pub struct Recorder<'g> {
     gpu: &'g Gpu,
     dispatches: Vec<Dispatch>,
+    /// What the next dispatch fetches.
+    before: Vec<Copy>,
     /// [`PARAMS_STRIDE`] bytes a dispatch.
     params: Vec<u8>,
 }
@@ -75,7 +80,7 @@ pub struct Recorder<'g> {
 impl Gpu {
     /// An empty list of commands.
     pub fn record(&self) -> Recorder<'_> {
-        Recorder { gpu: self, dispatches: Vec::new(), params: Vec::new() }
+        Recorder { gpu: self, dispatches: Vec::new(), before: Vec::new(), params: Vec::new() }
     }
 
     /// Submits a pass without a dispatch, and with it whatever was written before: what a submission itself costs.
@@ -145,8 +150,14 @@ impl<'g> Recorder<'g> {
         let start = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(start + PARAMS_STRIDE, 0);
-        self.dispatches.push(Dispatch { pipeline, storage, grid });
+        let before = std::mem::take(&mut self.before);
+        self.dispatches.push(Dispatch { before, pipeline, storage, grid });
         Ok(())
+    }
+
+    /// Has something copied before the next dispatch.
+    pub(super) fn before_next(&mut self, copy: Copy) {
+        self.before.push(copy);
     }
 
     fn group(&self, pipeline: &Pipeline, buffers: &[&Buffer]) -> wgpu::BindGroup {
@@ -164,7 +175,7 @@ impl<'g> Recorder<'g> {
             let entries: Vec<wgpu::BindGroupEntry> = buffers
                 .iter()
                 .zip(0..)
-                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.raw.as_entire_binding() })
+                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.binding() })
                 .collect();
             self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(pipeline.name),
@@ -221,10 +232,15 @@ impl<'g> Recorder<'g> {
         }
         self.gpu.queue.write_buffer(&arena.params, 0, &self.params[..bytes]);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("secateur") });
-        {
+        let mut dispatches = self.dispatches.iter().take(count).zip(0u32..).peekable();
+        while let Some((first, _)) = dispatches.peek() {
+            first.before.iter().for_each(|copy| copy.encode(&mut encoder));
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = 0;
-            for (dispatch, place) in self.dispatches.iter().take(count).zip(0u32..) {
+            let mut is_first = true;
+            while let Some((dispatch, place)) =
+                dispatches.next_if(|(dispatch, _)| std::mem::take(&mut is_first) || dispatch.before.is_empty())
+            {
                 if dispatch.pipeline.id != current {
                     pass.set_pipeline(&dispatch.pipeline.raw);
                     current = dispatch.pipeline.id;

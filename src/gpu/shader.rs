@@ -1,12 +1,19 @@
 //! Turns the files under `shaders/` into complete WGSL.
 //!
-//! Four directives, each on a line of its own or inside one, all resolved textually so that every backend and the
+//! Five directives, each on a line of its own or inside one, all resolved textually so that every backend and the
 //! browser get the same program:
 //! - `#import NAME` inserts a piece of `shaders/common/`, which may import others;
-//! - `#weights NAME BINDING` inserts the decoder of a weight format, its functions prefixed `NAME_`, its two planes at
-//!   `BINDING` and `BINDING + 1`;
+//! - `#weights NAME BINDING` inserts the decoder of a weight format and what it imports, its functions prefixed `NAME_`, its two
+//!   planes at `BINDING` and `BINDING + 1`;
+//! - `#fetch NAME BINDING TYPE` declares what is only fetched from, and a function `NAME` of an index: a storage buffer, or a texture
+//!   for software adapters, whose loads from storage cost several times as much;
 //! - `${NAME}` inserts a number of the variant;
 //! - lines between `#repeat i NAME` and `#end` come as often as that number says, with `${i}` = 0, 1 and so on.
+
+use super::Tier;
+
+/// Texels of a row of the textures that software adapters fetch from.
+pub(super) const TEXELS: u32 = 2048;
 
 /// The text of a shader before it is resolved.
 #[derive(Debug, Clone, Copy)]
@@ -34,27 +41,34 @@ impl Substitution {
 }
 
 const COMMON: &[ShaderSource] = &[
+    ShaderSource { name: "column_group", text: include_str!("../../shaders/common/column_group.wgsl") },
+    ShaderSource { name: "column_nibbles", text: include_str!("../../shaders/common/column_nibbles.wgsl") },
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
+    ShaderSource { name: "kept_before", text: include_str!("../../shaders/common/kept_before.wgsl") },
     ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },
     ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
     ShaderSource { name: "attention_query", text: include_str!("../../shaders/common/attention_query.wgsl") },
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
+    ShaderSource { name: "row_dot", text: include_str!("../../shaders/common/row_dot.wgsl") },
+    ShaderSource { name: "row_few", text: include_str!("../../shaders/common/row_few.wgsl") },
     ShaderSource { name: "row_matmul", text: include_str!("../../shaders/common/row_matmul.wgsl") },
     ShaderSource { name: "row_matmul_matrix", text: include_str!("../../shaders/common/row_matmul_matrix.wgsl") },
     ShaderSource { name: "row_matmul_tiled", text: include_str!("../../shaders/common/row_matmul_tiled.wgsl") },
+    ShaderSource { name: "row_nibbles", text: include_str!("../../shaders/common/row_nibbles.wgsl") },
     ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
     ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
     ShaderSource { name: "tile", text: include_str!("../../shaders/common/tile.wgsl") },
 ];
 
-/// Resolves the directives of `source`.
+/// Resolves the directives of `source` for adapters of a tier.
 ///
 /// # Errors
 /// A message naming the directive that has no meaning: a defect of a shader file, which the tests find.
-pub fn resolve(source: ShaderSource, variant: &Substitution) -> Result<String, String> {
+pub fn resolve(source: ShaderSource, variant: &Substitution, tier: Tier) -> Result<String, String> {
     let mut text = String::with_capacity(source.text.len() * 2);
     assemble(source.name, source.text, &mut variant.weights.iter(), &mut text)?;
+    text = fetching(&text, tier).map_err(|what| format!("{}: {what}", source.name))?;
     text = repeated(&mut text.lines(), variant, false).map_err(|what| format!("{}: {what}", source.name))?;
     for (name, value) in &variant.numbers {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
@@ -82,9 +96,11 @@ fn assemble(
             ["#weights", prefix, binding] => {
                 let binding: u32 = binding.parse().map_err(|_| format!("{name}: `{line}`"))?;
                 let decoder = decoders.next().ok_or_else(|| format!("{name}: `{line}` without a format"))?;
-                *text += &decoder
-                    .replace("@Q", &format!("@group(0) @binding({binding})"))
-                    .replace("@S", &format!("@group(0) @binding({})", binding + 1))
+                let mut whole = String::with_capacity(decoder.len() * 2);
+                assemble(name, decoder, &mut [].iter(), &mut whole)?;
+                *text += &whole
+                    .replace("@Q", &binding.to_string())
+                    .replace("@S", &(binding + 1).to_string())
                     .replace("W__", &format!("{prefix}_"));
             }
             _ => *text += line,
@@ -92,6 +108,53 @@ fn assemble(
         text.push('\n');
     }
     Ok(())
+}
+
+/// Writes out what is fetched from.
+fn fetching(text: &str, tier: Tier) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
+            ["#fetch", name, binding, element] => {
+                let texel = match *element {
+                    "u32" => "texel.x",
+                    "vec2<u32>" => "texel.xy",
+                    "vec4<u32>" => "texel",
+                    "vec4<f32>" => "bitcast<vec4<f32>>(texel)",
+                    _ => return Err(format!("`{line}`")),
+                };
+                let declared = format!("@group(0) @binding({binding}) var");
+                out += &match tier {
+                    Tier::Gpu => format!(
+                        "{declared}<storage, read> {name}_values: array<{element}>;\n\n\
+                         fn {name}(i: u32) -> {element} {{\n    return {name}_values[i];\n}}\n"
+                    ),
+                    Tier::Software => format!(
+                        "{declared} {name}_texels: texture_2d<u32>;\n\n\
+                         fn {name}(i: u32) -> {element} {{\n    \
+                         let texel = textureLoad({name}_texels, vec2<u32>(i % {TEXELS}u, i / {TEXELS}u), 0);\n    \
+                         return {texel};\n}}\n"
+                    ),
+                };
+            }
+            _ => out += line,
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Words of an element of a decoder's planes, as it declares them: quants and scales, 4 where it has none.
+pub fn element_words(decoder: &str) -> [u32; 2] {
+    ["@Q", "@S"].map(|plane| {
+        let words = decoder.lines().map(|line| line.split_whitespace().collect::<Vec<&str>>());
+        let declared = words.filter(|words| words.len() == 4 && words[0] == "#fetch").find(|words| words[2] == plane);
+        match declared.map(|words| words[3]) {
+            Some("u32") => 1,
+            Some("vec2<u32>") => 2,
+            _ => 4,
+        }
+    })
 }
 
 /// Lines up to their `#end` (or all there are, outside of a repetition), repetitions among them written out.

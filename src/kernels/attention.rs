@@ -2,11 +2,11 @@
 
 use super::{Cache, Rows};
 use crate::error::Result;
-use crate::gpu::{Buffer, Recorder, Substitution, Tier};
+use crate::gpu::{Buffer, Fetched, Recorder, Stretches, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    attention [Read, Read, Read, Read, Read, Write] {
+    attention [Read, Fetch, Fetch, Read, Read, Write] {
         length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
         window: u32, gathered: u32,
     }
@@ -119,20 +119,31 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         Members::Kept(place_of) => (1, place_of),
         Members::Dropped(place_of) => (2, place_of),
     };
+    let quads = cache.head_dim as u32 / 4;
+    let parts = Stretches {
+        first: 0,
+        count: (queries.samples * cache.kv_heads) as u32,
+        texels: cache.filled.min(cache.capacity) as u32 * quads,
+        apart: cache.capacity as u32 * quads,
+        unit: quads,
+    };
+    let (keys, values) = (rec.fetch(Fetched::Keys, cache.k, parts)?, rec.fetch(Fetched::Values, cache.v, parts)?);
+    let capacity = keys.as_ref().map_or(cache.capacity as u32, |(_, apart)| apart / quads);
+    let [k, v] = [(&keys, cache.k), (&values, cache.v)].map(|(copy, own)| copy.as_ref().map_or(own, |(copy, _)| copy));
     let params = Params {
         length: queries.length as u32,
         heads: queries.heads as u32,
         q_heads: queries.stride as u32,
         kv_heads: cache.kv_heads as u32,
         group: group as u32,
-        capacity: cache.capacity as u32,
+        capacity,
         mapped,
         out_row: out.first,
         scale: 1.0 / (cache.head_dim as f32).sqrt(),
         window: queries.window.map_or(0, |window| window.min(u32::MAX as usize) as u32),
         gathered: queries.gathered.into(),
     };
-    let buffers = [queries.q, cache.k, cache.v, queries.places, place_of, out.buffer];
+    let buffers = [queries.q, k, v, queries.places, place_of, out.buffer];
     let (length, samples, heads) = (queries.length as u32, queries.samples as u32, (cache.kv_heads * group) as u32);
     if tier == Tier::Gpu && queries.length <= FEW_QUERIES {
         return rec.dispatch(&FEW, &few(cache.head_dim), &params, &buffers, [length, samples, heads]);

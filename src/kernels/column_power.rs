@@ -8,7 +8,7 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    column_power [Read, Read, Write] { channels: u32, blocks: u32, add: u32, degree: u32 }
+    column_power [Fetch, Fetch, Write] { channels: u32, blocks: u32, add: u32, degree: u32 }
 }
 
 /// What is made of a column of weights.

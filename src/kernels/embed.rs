@@ -7,7 +7,7 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    embed [Read, Read, Read, Write] { tokens: u32, steps: u32, first_row: u32, rows: u32 }
+    embed [Read, Fetch, Fetch, Write] { tokens: u32, steps: u32, first_row: u32, rows: u32 }
 }
 
 fn variant(tier: Tier, format: WeightFormat) -> Substitution {

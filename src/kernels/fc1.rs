@@ -11,7 +11,7 @@ macro_rules! fc1 {
         $(#[$doc])*
         pub static $constant: Kernel = Kernel {
             source: ShaderSource { name: $name, text: include_str!(concat!("../../shaders/", $name, ".wgsl")) },
-            bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write, Access::Read],
+            bindings: &[Access::Fetch, Access::Fetch, Access::Fetch, Access::Read, Access::Write, Access::Read],
             params: matmul_rows::KERNEL.params,
         };
     };
@@ -20,6 +20,11 @@ macro_rules! fc1 {
 fc1! {
     /// The op: [`matmul_rows`]'s parameters, and a bias.
     KERNEL = "fc1"
+}
+
+fc1! {
+    /// The op for one or two tokens.
+    FEW = "fc1_few"
 }
 
 fc1! {
@@ -46,7 +51,7 @@ pub fn record(
     tokens: usize,
 ) -> Result<()> {
     let stride = matmul_columns::stride(matmul_rows::outputs(weight, kept));
-    let kernels = ByRows { plain: &KERNEL, tiled: &TILED, matrix: &MATRIX };
+    let kernels = ByRows { few: &FEW, plain: &KERNEL, tiled: &TILED, matrix: &MATRIX };
     matmul_rows::dispatch(rec, kernels, x, (weight, Some(bias)), kept, (y, stride), tokens)
 }
 

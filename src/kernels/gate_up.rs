@@ -2,17 +2,22 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{FEW as FEW_TOKENS, Inputs, Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
 use crate::gpu::Recorder;
 
 super::kernel! {
     /// The op.
-    gate_up [Read, Read, Read, Read, Read, Read, Write] {
+    gate_up [Fetch, Fetch, Fetch, Fetch, Fetch, Read, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
+}
+
+super::sibling! {
+    /// The op for one or two tokens.
+    FEW = gate_up_few
 }
 
 super::sibling! {
@@ -49,7 +54,7 @@ pub fn record(
         record(rec, x, (gate, up), kept, y, wide)?;
         return record(rec, x.skip(wide), (gate, up), kept, y.skip(wide), tokens - wide);
     }
-    let tile = if tokens <= 2 { Shaped::GateUp.tile(rec.gpu()) } else { tile(tier, tokens, 2) };
+    let from = Inputs::new(rec, x, gate.cols, tokens)?;
     let mut halves = Halves::default();
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
@@ -60,7 +65,7 @@ pub fn record(
             tokens: tokens as u32,
             outputs: columns as u32,
             steps: (gate.cols / 64) as u32,
-            x_row: x.first,
+            x_row: from.first(),
             y_row: y.first,
             y_stride: super::matmul_columns::stride(outputs) as u32,
             y_column: first,
@@ -70,11 +75,14 @@ pub fn record(
             exponent: gate_shard.exponent(),
             up_exponent: up_shard.exponent(),
         };
-        let list = kept.map_or(&gate_shard.scales, |kept| kept.list);
+        let list = kept.map_or(x.buffer, |kept| kept.list);
         let mut buffers =
-            [x.buffer, &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer];
+            [from.buffer(), &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer];
         let formats = &[gate_shard.format, up_shard.format];
-        if is_tiled(tier, tokens) {
+        if tokens <= FEW_TOKENS {
+            let shape = Shaped::GateUp.shape(rec.gpu());
+            rec.dispatch(&FEW, &shape.of_rows(formats), &params, &buffers, shape.grid(columns, tokens))?;
+        } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::GateUp, formats) {
                 None => rec.dispatch(&TILED, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
@@ -85,6 +93,7 @@ pub fn record(
                 }
             }
         } else {
+            let tile = tile(tier, tokens, 2);
             rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }
     }

@@ -2,18 +2,23 @@
 //! What is left to add up, and the addition to the residual stream, [`super::rms_norm`] does as it reads the sum.
 
 use super::half_rows::Halves;
-use super::shapes::Shaped;
-use super::{Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows};
+use super::shapes::{Shape, Shaped};
+use super::{FEW as FEW_TOKENS, Inputs, Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    matmul_columns [Read, Read, Read, Read, Read, Write] {
+    matmul_columns [Fetch, Fetch, Fetch, Read, Read, Write] {
         tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
         y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32, exponent: i32,
     }
+}
+
+super::sibling! {
+    /// The op for one or two tokens.
+    FEW = matmul_columns_few
 }
 
 super::sibling! {
@@ -26,12 +31,12 @@ super::sibling! {
     MATRIX = matmul_columns_matrix
 }
 
-/// The tile for `tokens` rows, more than two; `tn` is always one block of outputs.
+/// The tile for `tokens` rows, more than [`FEW_TOKENS`]; `tn` is always one block of outputs.
 fn tile(tier: Tier, tokens: usize) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 1, lm: 1, ln: 8, lk: 1 },
-        (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1, lk: 1 },
-        (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8, lk: 1 },
+        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 1, lm: 1, ln: 8 },
+        (Tier::Software, _) => Tile { tm: 8, tn: 1, lm: 8, ln: 1 },
+        (Tier::Gpu, _) => Tile { tm: 2, tn: 1, lm: 8, ln: 8 },
     }
 }
 
@@ -69,29 +74,58 @@ pub enum Product<'a> {
 }
 
 fn variant(tile: Tile, format: WeightFormat) -> Substitution {
-    let lanes = tile.lm * tile.ln * tile.lk;
     Substitution {
         weights: vec![format.decoder(Layout::Columns)],
         numbers: vec![
             ("TM", tile.tm),
             ("LM", tile.lm),
             ("LN", tile.ln),
-            ("LK", tile.lk),
-            ("LANES", lanes),
+            ("LANES", tile.lm * tile.ln),
             ("SUMS", tile.tm * 8),
-            ("PARTIALS", if tile.lk > 1 { lanes * tile.tm * 8 } else { 1 }),
         ],
     }
 }
 
-/// Every variant that can be compiled for `tier`.
+/// Every variant for more than a few tokens that can be compiled for `tier`.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    let mut tiles = Shaped::Columns.candidates(tier);
-    tiles.extend([3, 64].map(|tokens| tile(tier, tokens)));
-    WeightFormat::ALL
-        .iter()
-        .flat_map(|&format| tiles.iter().map(move |&tile| variant(tile, format)).collect::<Vec<_>>())
-        .collect()
+    let tiles = [3, 64].map(|tokens| tile(tier, tokens));
+    WeightFormat::ALL.iter().flat_map(|&format| tiles.map(|tile| variant(tile, format))).collect()
+}
+
+/// How the kept inputs of a few tokens are listed, as the shader names it.
+#[derive(Clone, Copy)]
+enum List {
+    /// Not at all: all of them are kept.
+    None,
+    /// Channel by channel.
+    Channels,
+    /// By units of whole groups of channels that share their scales.
+    Whole,
+    /// By other units.
+    Cut,
+}
+
+impl List {
+    fn of(kept: Option<Kept<'_>>) -> List {
+        match kept.map_or(0, |kept| kept.unit) {
+            0 => List::None,
+            1 => List::Channels,
+            unit if unit % COLUMN_BLOCK == 0 => List::Whole,
+            _ => List::Cut,
+        }
+    }
+}
+
+fn few_variant(shape: Shape, format: WeightFormat, list: List) -> Substitution {
+    shape.of_columns(format, COLUMN_BLOCK as u32 / 4, list as u32)
+}
+
+/// Every variant for a few tokens that can be compiled for `tier`.
+pub fn few_variants(tier: Tier) -> Vec<Substitution> {
+    let lists = [List::None, List::Channels, List::Whole, List::Cut];
+    let shapes = Shaped::Columns.candidates(tier);
+    let of = |format| shapes.iter().flat_map(move |&shape| lists.map(|list| few_variant(shape, format, list)));
+    WeightFormat::ALL.into_iter().flat_map(of).collect()
 }
 
 /// Columns of a row of activations with `units` values: rows are read four values at a time.
@@ -152,7 +186,7 @@ fn dispatch(
     let tier = rec.gpu().tier();
     let Target { y, parts, part_stride, add } = target;
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
-    let tile = if tokens <= 2 { Shaped::Columns.tile(rec.gpu()) } else { tile(tier, tokens) };
+    let from = Inputs::new(rec, a, stride(inputs), tokens)?;
     let mut halves = Halves::default();
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
@@ -160,7 +194,7 @@ fn dispatch(
             tokens: tokens as u32,
             inputs: inputs as u32,
             channels: weight.cols as u32,
-            a_row: a.first,
+            a_row: from.first(),
             a_stride: stride(inputs) as u32,
             y_row: y.first,
             y_stride: (weight.rows / 4) as u32,
@@ -172,8 +206,14 @@ fn dispatch(
             add,
             exponent: shard.exponent(),
         };
-        let (list, place_of) = kept.map_or((&shard.scales, &shard.scales), |(kept, place_of)| (kept.list, place_of));
-        let mut buffers = [a.buffer, &shard.quants, &shard.scales, list, place_of, y.buffer];
+        let (list, place_of) = kept.map_or((a.buffer, a.buffer), |(kept, place_of)| (kept.list, place_of));
+        let mut buffers = [from.buffer(), &shard.quants, &shard.scales, list, place_of, y.buffer];
+        if tokens <= FEW_TOKENS {
+            let shape = Shaped::Columns.shape(rec.gpu());
+            let variant = few_variant(shape, shard.format, List::of(kept.map(|(kept, _)| kept)));
+            rec.dispatch(&FEW, &variant, &params, &buffers, shape.grid((blocks * parts) as usize, tokens))?;
+            continue;
+        }
         if is_tiled(tier, tokens) {
             let columns = blocks * COLUMN_BLOCK as u32;
             let grid = [columns.div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), parts];
@@ -188,6 +228,7 @@ fn dispatch(
             }
             continue;
         }
+        let tile = tile(tier, tokens);
         let grid = [(blocks * parts).div_ceil(tile.ln), (tokens as u32).div_ceil(tile.lm * tile.tm), 1];
         rec.dispatch(&KERNEL, &variant(tile, shard.format), &params, &buffers, grid)?;
     }

@@ -2,17 +2,22 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{FEW as FEW_TOKENS, Inputs, Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
 use crate::gpu::{Buffer, Kernel, Recorder};
 
 super::kernel! {
     /// The op.
-    matmul_rows [Read, Read, Read, Read, Write] {
+    matmul_rows [Fetch, Fetch, Fetch, Read, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
+}
+
+super::sibling! {
+    /// The op for one or two tokens.
+    FEW = matmul_rows_few
 }
 
 super::sibling! {
@@ -25,9 +30,11 @@ super::sibling! {
     MATRIX = matmul_rows_matrix
 }
 
-/// The kernels of an op that multiplies by rows: for any number of tokens, and for many of them on hardware and on matrix units.
+/// The kernels of an op that multiplies by rows: for one or two tokens, for any other number, and for many on hardware and on matrix
+/// units.
 #[derive(Clone, Copy)]
 pub(super) struct ByRows {
+    pub few: &'static Kernel,
     pub plain: &'static Kernel,
     pub tiled: &'static Kernel,
     pub matrix: &'static Kernel,
@@ -47,7 +54,7 @@ pub fn record(
     tokens: usize,
 ) -> Result<()> {
     let outputs = outputs(weight, kept);
-    let kernels = ByRows { plain: &KERNEL, tiled: &TILED, matrix: &MATRIX };
+    let kernels = ByRows { few: &FEW, plain: &KERNEL, tiled: &TILED, matrix: &MATRIX };
     dispatch(rec, kernels, x, (weight, None), kept, (y, outputs), tokens)
 }
 
@@ -73,7 +80,7 @@ pub(super) fn dispatch(
         dispatch(rec, kernels, x, (weight, bias), kept, (y, y_stride), wide)?;
         return dispatch(rec, kernels, x.skip(wide), (weight, bias), kept, (y.skip(wide), y_stride), tokens - wide);
     }
-    let tile = if tokens <= 2 { Shaped::Rows.tile(rec.gpu()) } else { tile(tier, tokens, 1) };
+    let from = Inputs::new(rec, x, weight.cols, tokens)?;
     let mut halves = Halves::default();
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
@@ -85,7 +92,7 @@ pub(super) fn dispatch(
             tokens: tokens as u32,
             outputs: columns as u32,
             steps: (weight.cols / 64) as u32,
-            x_row: x.first,
+            x_row: from.first(),
             y_row: y.first,
             y_stride: y_stride as u32,
             y_column: first,
@@ -95,11 +102,14 @@ pub(super) fn dispatch(
             exponent: shard.exponent(),
             up_exponent: 0,
         };
-        let list = kept.map_or(&shard.scales, |kept| kept.list);
-        let mut buffers = vec![x.buffer, &shard.quants, &shard.scales, list, y.buffer];
+        let list = kept.map_or(x.buffer, |kept| kept.list);
+        let mut buffers = vec![from.buffer(), &shard.quants, &shard.scales, list, y.buffer];
         buffers.extend(bias);
         let formats = &[shard.format];
-        if is_tiled(tier, tokens) {
+        if tokens <= FEW_TOKENS {
+            let shape = Shaped::Rows.shape(rec.gpu());
+            rec.dispatch(kernels.few, &shape.of_rows(formats), &params, &buffers, shape.grid(columns, tokens))?;
+        } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::Rows, formats) {
                 None => rec.dispatch(kernels.tiled, &tiled_variant(Layout::Rows, formats), &params, &buffers, grid)?,
@@ -111,6 +121,7 @@ pub(super) fn dispatch(
                 }
             }
         } else {
+            let tile = tile(tier, tokens, 1);
             rec.dispatch(kernels.plain, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }
     }

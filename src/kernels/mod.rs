@@ -35,9 +35,11 @@ pub mod shapes;
 pub mod token_importance;
 pub mod top_k;
 
+use crate::error::Result;
 use crate::format::{Layout, WeightFormat};
-use crate::gpu::{Buffer, Grid, Kernel, Substitution, Tier};
+use crate::gpu::{Buffer, Fetched, Grid, Kernel, Recorder, Stretches, Substitution, Tier};
 use shapes::Shaped;
+use std::sync::Arc;
 
 /// Declares an op: its parameters (four bytes each, in the shader's order) and its storage bindings. The shader of the
 /// same name documents them.
@@ -95,6 +97,32 @@ impl Rows<'_> {
 impl<'a> From<&'a Buffer> for Rows<'a> {
     fn from(buffer: &'a Buffer) -> Self {
         Rows { buffer, first: 0 }
+    }
+}
+
+/// Rows of activations as matmuls fetch them.
+struct Inputs<'a> {
+    rows: Rows<'a>,
+    copy: Option<Arc<Buffer>>,
+}
+
+impl<'a> Inputs<'a> {
+    /// `tokens` rows of `stride` values, a multiple of four, for the dispatches that follow.
+    fn new(rec: &mut Recorder<'_>, rows: Rows<'a>, stride: usize, tokens: usize) -> Result<Inputs<'a>> {
+        let (texels, quads) = ((tokens * stride / 4) as u32, stride as u64 / 4);
+        let part = Stretches { first: u64::from(rows.first) * quads, count: 1, texels, apart: texels, unit: 1 };
+        let copy = rec.fetch(Fetched::Activations, rows.buffer, part)?.map(|(copy, _)| copy);
+        Ok(Inputs { rows, copy })
+    }
+
+    /// What to bind.
+    fn buffer(&self) -> &Buffer {
+        self.copy.as_deref().unwrap_or(self.rows.buffer)
+    }
+
+    /// The first row in it.
+    fn first(&self) -> u32 {
+        if self.copy.is_some() { 0 } else { self.rows.first }
     }
 }
 
@@ -169,17 +197,15 @@ pub struct Tile {
     pub lm: u32,
     /// Invocations along outputs.
     pub ln: u32,
-    /// Invocations that share a tile's inputs.
-    pub lk: u32,
 }
 
 impl Tile {
     fn lanes(&self) -> u32 {
-        self.lm * self.ln * self.lk
+        self.lm * self.ln
     }
 
     /// The variant of a shader with this tile and these weights.
-    pub fn variant(&self, formats: &[WeightFormat]) -> Substitution {
+    fn variant(&self, formats: &[WeightFormat]) -> Substitution {
         Substitution {
             weights: formats.iter().map(|format| format.decoder(Layout::Rows)).collect(),
             numbers: vec![
@@ -187,11 +213,9 @@ impl Tile {
                 ("TN", self.tn),
                 ("LM", self.lm),
                 ("LN", self.ln),
-                ("LK", self.lk),
                 ("LANES", self.lanes()),
                 ("TILE", self.tm * self.tn),
                 ("X_TILE", self.tm * 8),
-                ("PARTIALS", if self.lk > 1 { self.lanes() * self.tm * self.tn } else { 1 }),
             ],
         }
     }
@@ -201,6 +225,8 @@ impl Tile {
     }
 }
 
+/// Most tokens of the kernels that take a token in each invocation.
+const FEW: usize = 2;
 /// Tokens of the wide tile of software adapters.
 const WIDE: usize = 64;
 /// Most tokens that are faster in narrow tiles than in one wide one that they do not fill.
@@ -213,13 +239,13 @@ fn wide_rows(tier: Tier, tokens: usize) -> Option<usize> {
     splits.then(|| tokens - beyond)
 }
 
-/// The tile for `tokens` rows, more than two, of a matmul that reads `weights` weights at once: measured on lavapipe (see
+/// The tile for `tokens` rows, more than [`FEW`], of a matmul that reads `weights` weights at once: measured on lavapipe (see
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=NARROW) => Tile { tm: 8, tn: 16 / weights, lm: 1, ln: 8, lk: 1 },
-        (Tier::Software, _) => Tile { tm: 8, tn: 16 / weights, lm: 8, ln: 1, lk: 1 },
-        (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32, lk: 1 },
+        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 16 / weights, lm: 1, ln: 8 },
+        (Tier::Software, _) => Tile { tm: 4, tn: 16 / weights, lm: 8, ln: 1 },
+        (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32 },
     }
 }
 
@@ -241,11 +267,17 @@ fn tiled_variant(layout: Layout, formats: &[WeightFormat]) -> Substitution {
     Substitution { weights, numbers: Vec::new() }
 }
 
-/// Every variant of a matmul that can be compiled for `tier`.
-fn variants(tier: Tier, shaped: Shaped, weights: u32) -> Vec<Substitution> {
-    let mut tiles = shaped.candidates(tier);
-    tiles.extend([3, 64].map(|tokens| tile(tier, tokens, weights)));
-    let of = |format| tiles.iter().map(move |tile| tile.variant(&vec![format; weights as usize])).collect::<Vec<_>>();
+/// Every variant of a matmul by rows of more than a few tokens that can be compiled for `tier`.
+fn variants(tier: Tier, weights: u32) -> Vec<Substitution> {
+    let tiles = [3, 64].map(|tokens| tile(tier, tokens, weights));
+    let of = |format| tiles.map(|tile| tile.variant(&vec![format; weights as usize]));
+    WeightFormat::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Every variant of a matmul by rows of a few tokens that can be compiled for `tier`.
+fn few_variants(tier: Tier, shaped: Shaped, weights: usize) -> Vec<Substitution> {
+    let shapes = shaped.candidates(tier);
+    let of = |format| shapes.iter().map(|shape| shape.of_rows(&vec![format; weights])).collect::<Vec<_>>();
     WeightFormat::ALL.into_iter().flat_map(of).collect()
 }
 
@@ -284,6 +316,8 @@ pub struct Cache<'a> {
     pub kv_heads: usize,
     /// Slots of a head.
     pub capacity: usize,
+    /// Slots of a head that a pass may look at: those behind are not filled yet.
+    pub filled: usize,
     /// Elements of a head.
     pub head_dim: usize,
 }
@@ -300,18 +334,22 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&cross_entropy::KERNEL, plain()),
         (&dropped_mean::KERNEL, plain()),
         (&embed::KERNEL, embed::variants(tier)),
-        (&fc1::KERNEL, variants(tier, Shaped::Rows, 1)),
+        (&fc1::KERNEL, variants(tier, 1)),
+        (&fc1::FEW, few_variants(tier, Shaped::Rows, 1)),
         (&fluctuation::KERNEL, plain()),
         (&fma_chain::KERNEL, fma_chain::variants(tier)),
         (&fusion::KERNEL, plain()),
-        (&gate_up::KERNEL, variants(tier, Shaped::GateUp, 2)),
+        (&gate_up::KERNEL, variants(tier, 2)),
+        (&gate_up::FEW, few_variants(tier, Shaped::GateUp, 2)),
         (&gather_probe::KERNEL, plain()),
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, vec![history_update::variant(tier)]),
         (&layer_norm::KERNEL, vec![norm_variant(tier)]),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
-        (&matmul_rows::KERNEL, variants(tier, Shaped::Rows, 1)),
+        (&matmul_columns::FEW, matmul_columns::few_variants(tier)),
+        (&matmul_rows::KERNEL, variants(tier, 1)),
+        (&matmul_rows::FEW, few_variants(tier, Shaped::Rows, 1)),
         (&probe_statistic::KERNEL, plain()),
         (&qkv_list::KERNEL, qkv_list::variants()),
         (&random_weights::KERNEL, plain()),

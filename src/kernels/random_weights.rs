@@ -147,7 +147,7 @@ impl Weight {
     /// Makes random weights on the device, cut as [`Weight::upload`] cuts a tensor's. Every shard draws from `seed` on.
     ///
     /// # Errors
-    /// Those of [`Weight::empty`] and of [`Recorder::dispatch`].
+    /// Those of [`Weight::filled`] and of [`Recorder::dispatch`].
     pub fn random(
         gpu: &Gpu,
         name: &str,
@@ -156,15 +156,12 @@ impl Weight {
         rows_per_shard: usize,
         seed: u32,
     ) -> Result<Weight> {
-        let weight = Weight::empty(gpu, name, (format, layout), (rows, cols), rows_per_shard, largest(cols))?;
-        for (index, shard) in (0..).zip(&weight.shards) {
-            let [quants, scales] = words(format, layout, (shard.rows as usize, cols));
+        Weight::filled(gpu, name, (format, layout), (rows, cols), (rows_per_shard, largest(cols)), &mut |index, rows, planes| {
             let mut rec = gpu.record();
-            let seed = seed.wrapping_add(2 * index);
-            record(&mut rec, &shard.quants, shard.quants.bytes() as usize / 4, seed, quants)?;
-            record(&mut rec, &shard.scales, shard.scales.bytes() as usize / 4, seed.wrapping_add(1), scales)?;
-            rec.submit()?;
-        }
-        Ok(weight)
+            for ((plane, words), place) in planes.into_iter().zip(words(format, layout, (rows, cols))).zip(0..) {
+                record(&mut rec, plane, plane.bytes() as usize / 4, seed.wrapping_add(2 * index + place), words)?;
+            }
+            rec.submit()
+        })
     }
 }

@@ -4,10 +4,10 @@
 //! differ in rounding.
 
 use super::matmul_columns::Product;
-use super::{Kept, Tile, gate_up, matmul_columns, matmul_rows};
+use super::{Kept, gate_up, matmul_columns, matmul_rows};
 use crate::error::Result;
-use crate::format::Weight;
-use crate::gpu::{Buffer, Gpu, Recorder, Tier};
+use crate::format::{Layout, Weight, WeightFormat};
+use crate::gpu::{Buffer, Gpu, Grid, Recorder, Substitution, Tier};
 use std::time::Duration;
 use web_time::Instant;
 
@@ -22,6 +22,43 @@ pub enum Shaped {
     Columns,
 }
 
+/// The shape of a matmul of one or two tokens: what one invocation computes, and how invocations form a workgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Outputs of an invocation, of each weight; by columns always one block of 32.
+    pub tn: u32,
+    /// Invocations along outputs.
+    pub ln: u32,
+    /// Invocations that share the inputs of the same outputs.
+    pub lk: u32,
+}
+
+impl Shape {
+    /// The variant of a matmul by rows.
+    pub(super) fn of_rows(self, formats: &[WeightFormat]) -> Substitution {
+        self.variant(Layout::Rows, formats, self.tn, ("TN", self.tn))
+    }
+
+    /// The variant of a matmul by columns, each invocation with `sums` of four outputs.
+    pub(super) fn of_columns(self, format: WeightFormat, sums: u32, list: u32) -> Substitution {
+        self.variant(Layout::Columns, &[format], sums, ("LIST", list))
+    }
+
+    fn variant(self, layout: Layout, formats: &[WeightFormat], sums: u32, own: (&'static str, u32)) -> Substitution {
+        let lanes = self.ln * self.lk;
+        let partials = if self.lk > 1 { lanes * sums } else { 1 };
+        Substitution {
+            weights: formats.iter().map(|format| format.decoder(layout)).collect(),
+            numbers: vec![own, ("LN", self.ln), ("LK", self.lk), ("LANES", lanes), ("PARTIALS", partials)],
+        }
+    }
+
+    /// Workgroups for so many outputs (by columns: blocks of outputs in all parts) of `tokens`.
+    pub(super) fn grid(self, outputs: usize, tokens: usize) -> Grid {
+        [(outputs as u32).div_ceil(self.tn * self.ln), tokens as u32, 1]
+    }
+}
+
 /// How much faster a shape must be to replace the first: less is noise.
 const WORTH_IT: f64 = 0.97;
 
@@ -34,25 +71,25 @@ impl Shaped {
     }
 
     /// The shapes for one or two tokens, the one that is taken unmeasured first.
-    pub fn candidates(self, tier: Tier) -> Vec<Tile> {
-        let tile = |tn, ln, lk| Tile { tm: 1, tn, lm: 1, ln, lk };
+    pub fn candidates(self, tier: Tier) -> Vec<Shape> {
+        let shape = |tn, ln, lk| Shape { tn, ln, lk };
         match (tier, self) {
-            (Tier::Software, Shaped::Rows | Shaped::GateUp) => vec![tile(8, 8, 1), tile(4, 8, 1), tile(16, 8, 1)],
-            (Tier::Software, Shaped::Columns) => vec![tile(1, 8, 1)],
+            (Tier::Software, Shaped::Rows | Shaped::GateUp) => vec![shape(8, 8, 1), shape(4, 8, 1), shape(16, 8, 1)],
+            (Tier::Software, Shaped::Columns) => vec![shape(1, 8, 1)],
             (Tier::Gpu, Shaped::Rows) => {
-                vec![tile(4, 4, 16), tile(2, 4, 16), tile(4, 2, 32), tile(8, 4, 16), tile(2, 8, 8)]
+                vec![shape(4, 4, 16), shape(2, 4, 16), shape(4, 2, 32), shape(8, 4, 16), shape(2, 8, 8)]
             }
             (Tier::Gpu, Shaped::GateUp) => {
-                vec![tile(2, 4, 16), tile(1, 4, 16), tile(2, 2, 32), tile(4, 4, 16), tile(1, 8, 8)]
+                vec![shape(2, 4, 16), shape(1, 4, 16), shape(2, 2, 32), shape(4, 4, 16), shape(1, 8, 8)]
             }
             (Tier::Gpu, Shaped::Columns) => {
-                vec![tile(1, 8, 16), tile(1, 16, 8), tile(1, 32, 4), tile(1, 4, 32), tile(1, 16, 4)]
+                vec![shape(1, 8, 16), shape(1, 16, 8), shape(1, 32, 4), shape(1, 4, 32), shape(1, 16, 4)]
             }
         }
     }
 
     /// The shape in force on a device.
-    pub(super) fn tile(self, gpu: &Gpu) -> Tile {
+    pub(super) fn shape(self, gpu: &Gpu) -> Shape {
         let candidates = self.candidates(gpu.tier());
         candidates[gpu.choice(self.slot()).min(candidates.len() - 1)]
     }

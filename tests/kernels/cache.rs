@@ -184,7 +184,8 @@ pub fn attention(device: &Device) {
             window: case.window,
             gathered: case.gathered,
         };
-        let cache = Cache { k: &k_buffer, v: &v_buffer, kv_heads, capacity, head_dim };
+        let filled = reached.iter().map(|&(_, last)| last + 1).max().unwrap_or(0);
+        let cache = Cache { k: &k_buffer, v: &v_buffer, kv_heads, capacity, filled, head_dim };
         device.run(case, |recorder| {
             let out = kernels::Rows { buffer: &out, first: case.out_row as u32 };
             kernels::attention::record(recorder, queries, cache, out)
@@ -278,7 +279,7 @@ fn sweep_rope(device: &Device, seed: u64, normed: bool) {
             let (bias, norms) = (biased.then_some(&bias_buffer), normed.then_some(&scale_buffer));
             let turns = Turns { table: &table_buffer, head_dim, adjacent, bias, norms, eps, no_rope };
             let in_row = Heads { queries, keys: heads.len(), list: listed.then_some((&list, model_heads)) };
-            let cache = Cache { k: &k_cache, v: &v_cache, kv_heads, capacity, head_dim };
+            let cache = Cache { k: &k_cache, v: &v_cache, kv_heads, capacity, filled: capacity, head_dim };
             kernels::rope_append::record(recorder, &x, in_row, &places, turns, cache, (samples, length))
         });
         let rows = |names: &[u32]| names.iter().map(|&name| name as usize).collect::<Vec<usize>>();

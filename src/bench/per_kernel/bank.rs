@@ -96,7 +96,8 @@ impl Bank {
     pub fn cache<'a>(&'a self, model: &ModelWeights, layer: usize) -> Cache<'a> {
         let [k, v] = &self.caches[layer];
         let (kv_heads, head_dim) = (model.config.num_key_value_heads, model.config.head_dim);
-        Cache { k, v, kv_heads, capacity: self.prompt + 1, head_dim }
+        let slots = self.prompt + 1;
+        Cache { k, v, kv_heads, capacity: slots, filled: slots, head_dim }
     }
 
     /// The rotary embedding of a layer, and what is done to its heads before.

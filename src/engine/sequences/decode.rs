@@ -195,7 +195,8 @@ impl Sequences {
         if let (Some(window), Some(row)) = (&self.step.work.window, self.step.work.row) {
             gpu.write(&window.places, u64::from(row) * 8, &places)?;
         }
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let filled = self.lengths.iter().max().map_or(0, |length| length + 1);
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
         let pass = Pass {
             ids: &self.step.ids,
             places: &self.step.places,

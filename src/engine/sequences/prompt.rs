@@ -159,7 +159,8 @@ impl Sequences {
         let places = gpu.upload("prompt places", bytemuck::cast_slice::<[u32; 2], u32>(&places))?;
         let lengths = gpu.upload("prompt lengths", &real)?;
         let work = Workspace::new(gpu, config, rows)?;
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config)).collect();
+        let filled = self.lengths.iter().max().map_or(0, |before| before + length);
+        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
         let pass = Pass {
             ids: &ids,
             places: &places,
