@@ -182,12 +182,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// As [`Gpu::buffer`].
-    pub fn fetch(
-        &mut self,
-        kind: Fetched,
-        buffer: &Buffer,
-        parts: Stretches,
-    ) -> Result<Option<(Arc<Buffer>, u32)>> {
+    pub fn fetch(&mut self, kind: Fetched, buffer: &Buffer, parts: Stretches) -> Result<Option<(Arc<Buffer>, u32)>> {
         let gpu = self.gpu();
         if gpu.tier == Tier::Gpu {
             return Ok(None);

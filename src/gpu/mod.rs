@@ -88,7 +88,8 @@ pub struct AdapterInfo {
 pub enum Tier {
     /// Hardware GPUs: many lanes, coalesced loads.
     Gpu,
-    /// Software rasterisers: few lanes, every load of a lane is a call; reuse in registers decides.
+    /// Software rasterisers: few lanes, loads from storage one lane after the other; reuse in registers decides, and weights and activations are
+    /// fetched from textures.
     Software,
 }
 

@@ -3,7 +3,9 @@
 
 use super::half_rows::Halves;
 use super::shapes::{Shape, Shaped};
-use super::{FEW as FEW_TOKENS, Inputs, Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows};
+use super::{
+    FEW as FEW_TOKENS, Inputs, Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows,
+};
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};

@@ -235,8 +235,14 @@ impl Probing {
         let (ProbeSize { samples, tokens }, rows) = (size, size.rows());
         let keys = self.model.num_key_value_heads;
         matmul_rows::record(rec, (&s.normed).into(), &weights.qkv, None, (&s.qkv).into(), rows)?;
-        let cache =
-            Cache { k: &s.k_cache, v: &s.v_cache, kv_heads: keys, capacity: tokens, filled: tokens, head_dim: self.model.head_dim };
+        let cache = Cache {
+            k: &s.k_cache,
+            v: &s.v_cache,
+            kv_heads: keys,
+            capacity: tokens,
+            filled: tokens,
+            head_dim: self.model.head_dim,
+        };
         let in_row = Heads { queries: heads, keys, list: None };
         rope_append::record(rec, &s.qkv, in_row, &s.places, block.turns, cache, (samples, tokens))?;
         let queries = Queries {
