@@ -5,8 +5,8 @@
 // Weights are multiplied as the integers they are where the format allows, and scaled once for the kept channels of a group of 32.
 #fetch a 0 vec4<f32>
 #weights weight 1
-@group(0) @binding(3) var<storage, read> kept: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> place_of: array<u32>;
+#fetch kept 3 vec4<u32>
+#fetch place_of 4 vec4<u32>
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -70,7 +70,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             // A quadruple that lies across two groups is taken twice, each time with the other group's inputs as zeros: cheaper than a
             // condition, of which software adapters run both sides.
             for (var quad = first / 4u; quad * 4u < end; quad++) {
-                var channels = kept[quad];
+                var channels = kept(quad);
                 if LIST == CUT {
                     channels = channels_of(quad * 4u);
                 }

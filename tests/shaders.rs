@@ -260,15 +260,17 @@ fn every_common_piece_is_used() {
     let kernels = registry(Tier::Gpu);
     let layouts = [Layout::Rows, Layout::Columns].into_iter();
     let decoders = layouts.flat_map(|layout| WeightFormat::ALL.map(|format| format.decoder(layout)));
-    let imports: BTreeSet<String> = (kernels.iter().map(|(kernel, _)| kernel.source.text).chain(decoders))
+    let pieces = wgsl_files(&shaders_folder().join("common"));
+    let texts = kernels.iter().map(|(kernel, _)| kernel.source.text).chain(decoders);
+    let imports: BTreeSet<String> = (texts.chain(pieces.values().map(String::as_str)))
         .flat_map(|text| text.lines().filter_map(|line| line.strip_prefix("#import ")))
         .map(str::to_string)
         .collect();
-    for (name, text) in wgsl_files(&shaders_folder().join("common")) {
+    for (name, text) in &pieces {
         let decodes = WeightFormat::ALL
             .iter()
             .any(|format| [Layout::Rows, Layout::Columns].into_iter().any(|layout| format.decoder(layout) == text));
-        assert!(decodes || imports.contains(&name), "nothing uses shaders/common/{name}.wgsl");
+        assert!(decodes || imports.contains(name), "nothing uses shaders/common/{name}.wgsl");
     }
 }
 

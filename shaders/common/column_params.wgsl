@@ -16,10 +16,7 @@ struct Params {
     exponent: i32, // on matrix units: two to this brings this shard's largest weight near 2^14 when it divides it
 }
 
-// j / unit, for j below 2^22: software adapters divide integers one lane after the other.
-fn divided(j: u32, unit: u32) -> u32 {
-    return u32((f32(j) + 0.5) / f32(unit));
-}
+#import divided
 
 // The channels of inputs j to j + 3.
 fn channels_of(j: u32) -> vec4<u32> {
@@ -27,9 +24,9 @@ fn channels_of(j: u32) -> vec4<u32> {
         return vec4<u32>(j, j + 1u, j + 2u, j + 3u);
     }
     if p.unit == 1u {
-        return kept[j / 4u];
+        return kept(j / 4u);
     }
     let entry = divided(j, p.unit);
-    let channel = kept[entry / 4u][entry % 4u] * p.unit + j - entry * p.unit;
+    let channel = kept(entry / 4u)[entry % 4u] * p.unit + j - entry * p.unit;
     return vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u);
 }

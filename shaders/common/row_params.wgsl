@@ -14,14 +14,13 @@ struct Params {
     up_exponent: i32, // of a second weight
 }
 
+#import divided
+
 // The shard's row behind output `j`, or one past the shard where another shard (or nobody) owns it.
 fn row_of(j: u32) -> u32 {
-    if j >= p.outputs {
-        return p.rows;
-    }
-    if p.unit == 0u {
-        return j;
-    }
-    let row = kept[j / p.unit] * p.unit + j % p.unit - p.first_row;
-    return min(row, p.rows);
+    // Without conditions, of which software adapters run both sides.
+    let is_listed = p.unit > 0u && j < p.outputs;
+    let entry = select(0u, divided(j, max(p.unit, 1u)), is_listed);
+    let listed = kept(entry / 4u)[entry % 4u] * p.unit + j - entry * p.unit - p.first_row;
+    return select(min(select(j, listed, is_listed), p.rows), p.rows, j >= p.outputs);
 }

@@ -34,6 +34,10 @@ pub enum Fetched {
     Keys,
     /// Values.
     Values,
+    /// A list of kept units.
+    Kept,
+    /// Where units went that were chosen among.
+    Places,
 }
 
 /// Parts of a buffer, counted in texels of four words.

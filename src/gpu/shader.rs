@@ -44,6 +44,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "column_group", text: include_str!("../../shaders/common/column_group.wgsl") },
     ShaderSource { name: "column_nibbles", text: include_str!("../../shaders/common/column_nibbles.wgsl") },
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
+    ShaderSource { name: "divided", text: include_str!("../../shaders/common/divided.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
     ShaderSource { name: "kept_before", text: include_str!("../../shaders/common/kept_before.wgsl") },
     ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },

@@ -2,14 +2,14 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{FEW as FEW_TOKENS, Inputs, Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
-use crate::gpu::Recorder;
+use crate::gpu::{Fetched, Recorder};
 
 super::kernel! {
     /// The op.
-    gate_up [Fetch, Fetch, Fetch, Fetch, Fetch, Read, Write] {
+    gate_up [Fetch, Fetch, Fetch, Fetch, Fetch, Fetch, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
@@ -54,7 +54,10 @@ pub fn record(
         record(rec, x, (gate, up), kept, y, wide)?;
         return record(rec, x.skip(wide), (gate, up), kept, y.skip(wide), tokens - wide);
     }
-    let from = Inputs::new(rec, x, gate.cols, tokens)?;
+    let (inputs, x_row) = Lent::rows(rec, x, gate.cols, tokens)?;
+    let kept_rows = kept.map(|kept| Lent::list(rec, Fetched::Kept, kept.list, kept.count)).transpose()?;
+    // Without a list anything may be bound in its place.
+    let list = kept_rows.as_ref().unwrap_or(&inputs).buffer();
     let mut halves = Halves::default();
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
@@ -65,7 +68,7 @@ pub fn record(
             tokens: tokens as u32,
             outputs: columns as u32,
             steps: (gate.cols / 64) as u32,
-            x_row: from.first(),
+            x_row,
             y_row: y.first,
             y_stride: super::matmul_columns::stride(outputs) as u32,
             y_column: first,
@@ -75,9 +78,15 @@ pub fn record(
             exponent: gate_shard.exponent(),
             up_exponent: up_shard.exponent(),
         };
-        let list = kept.map_or(x.buffer, |kept| kept.list);
-        let mut buffers =
-            [from.buffer(), &gate_shard.quants, &gate_shard.scales, &up_shard.quants, &up_shard.scales, list, y.buffer];
+        let mut buffers = [
+            inputs.buffer(),
+            &gate_shard.quants,
+            &gate_shard.scales,
+            &up_shard.quants,
+            &up_shard.scales,
+            list,
+            y.buffer,
+        ];
         let formats = &[gate_shard.format, up_shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::GateUp.shape(rec.gpu());

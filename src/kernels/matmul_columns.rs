@@ -4,15 +4,15 @@
 use super::half_rows::Halves;
 use super::shapes::{Shape, Shaped};
 use super::{
-    FEW as FEW_TOKENS, Inputs, Kept, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows,
+    FEW as FEW_TOKENS, Kept, Lent, NARROW, Rows, TILED_SIDE, Tile, is_tiled, matrix, tiled_variant, wide_rows,
 };
 use crate::error::Result;
 use crate::format::{COLUMN_BLOCK, Layout, Weight, WeightFormat};
-use crate::gpu::{Buffer, Gpu, Recorder, Substitution, Tier};
+use crate::gpu::{Buffer, Fetched, Gpu, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    matmul_columns [Fetch, Fetch, Fetch, Read, Read, Write] {
+    matmul_columns [Fetch, Fetch, Fetch, Fetch, Fetch, Write] {
         tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
         y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32, exponent: i32,
     }
@@ -188,7 +188,15 @@ fn dispatch(
     let tier = rec.gpu().tier();
     let Target { y, parts, part_stride, add } = target;
     let inputs = kept.map_or(weight.cols, |(kept, _)| kept.count * kept.unit);
-    let from = Inputs::new(rec, a, stride(inputs), tokens)?;
+    let (values, a_row) = Lent::rows(rec, a, stride(inputs), tokens)?;
+    let lists = kept.map(|(kept, place_of)| {
+        let units = weight.cols.div_ceil(kept.unit);
+        let list = Lent::list(rec, Fetched::Kept, kept.list, kept.count)?;
+        Ok((list, Lent::list(rec, Fetched::Places, place_of, units)?))
+    });
+    let lists = lists.transpose()?;
+    // Without a list anything may be bound in its place.
+    let (list, place_of) = lists.as_ref().map_or((&values, &values), |(list, places)| (list, places));
     let mut halves = Halves::default();
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
@@ -196,7 +204,7 @@ fn dispatch(
             tokens: tokens as u32,
             inputs: inputs as u32,
             channels: weight.cols as u32,
-            a_row: from.first(),
+            a_row,
             a_stride: stride(inputs) as u32,
             y_row: y.first,
             y_stride: (weight.rows / 4) as u32,
@@ -208,8 +216,7 @@ fn dispatch(
             add,
             exponent: shard.exponent(),
         };
-        let (list, place_of) = kept.map_or((a.buffer, a.buffer), |(kept, place_of)| (kept.list, place_of));
-        let mut buffers = [from.buffer(), &shard.quants, &shard.scales, list, place_of, y.buffer];
+        let mut buffers = [values.buffer(), &shard.quants, &shard.scales, list.buffer(), place_of.buffer(), y.buffer];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::Columns.shape(rec.gpu());
             let variant = few_variant(shape, shard.format, List::of(kept.map(|(kept, _)| kept)));

@@ -2,14 +2,14 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{FEW as FEW_TOKENS, Inputs, Kept, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
-use crate::gpu::{Buffer, Kernel, Recorder};
+use crate::gpu::{Buffer, Fetched, Kernel, Recorder};
 
 super::kernel! {
     /// The op.
-    matmul_rows [Fetch, Fetch, Fetch, Read, Write] {
+    matmul_rows [Fetch, Fetch, Fetch, Fetch, Write] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
@@ -80,7 +80,10 @@ pub(super) fn dispatch(
         dispatch(rec, kernels, x, (weight, bias), kept, (y, y_stride), wide)?;
         return dispatch(rec, kernels, x.skip(wide), (weight, bias), kept, (y.skip(wide), y_stride), tokens - wide);
     }
-    let from = Inputs::new(rec, x, weight.cols, tokens)?;
+    let (inputs, x_row) = Lent::rows(rec, x, weight.cols, tokens)?;
+    let kept_rows = kept.map(|kept| Lent::list(rec, Fetched::Kept, kept.list, kept.count)).transpose()?;
+    // Without a list anything may be bound in its place.
+    let list = kept_rows.as_ref().unwrap_or(&inputs).buffer();
     let mut halves = Halves::default();
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
@@ -92,7 +95,7 @@ pub(super) fn dispatch(
             tokens: tokens as u32,
             outputs: columns as u32,
             steps: (weight.cols / 64) as u32,
-            x_row: from.first(),
+            x_row,
             y_row: y.first,
             y_stride: y_stride as u32,
             y_column: first,
@@ -102,8 +105,7 @@ pub(super) fn dispatch(
             exponent: shard.exponent(),
             up_exponent: 0,
         };
-        let list = kept.map_or(x.buffer, |kept| kept.list);
-        let mut buffers = vec![from.buffer(), &shard.quants, &shard.scales, list, y.buffer];
+        let mut buffers = vec![inputs.buffer(), &shard.quants, &shard.scales, list, y.buffer];
         buffers.extend(bias);
         let formats = &[shard.format];
         if tokens <= FEW_TOKENS {

@@ -100,29 +100,36 @@ impl<'a> From<&'a Buffer> for Rows<'a> {
     }
 }
 
-/// Rows of activations as matmuls fetch them.
-struct Inputs<'a> {
-    rows: Rows<'a>,
+/// A buffer as matmuls fetch from it: itself, or on software adapters a copy of what they need of it.
+struct Lent<'a> {
+    own: &'a Buffer,
     copy: Option<Arc<Buffer>>,
 }
 
-impl<'a> Inputs<'a> {
-    /// `tokens` rows of `stride` values, a multiple of four, for the dispatches that follow.
-    fn new(rec: &mut Recorder<'_>, rows: Rows<'a>, stride: usize, tokens: usize) -> Result<Inputs<'a>> {
-        let (texels, quads) = ((tokens * stride / 4) as u32, stride as u64 / 4);
-        let part = Stretches { first: u64::from(rows.first) * quads, count: 1, texels, apart: texels, unit: 1 };
-        let copy = rec.fetch(Fetched::Activations, rows.buffer, part)?.map(|(copy, _)| copy);
-        Ok(Inputs { rows, copy })
+impl<'a> Lent<'a> {
+    /// `tokens` rows of `stride` values, a multiple of four, and the first row's place in what is lent.
+    fn rows(rec: &mut Recorder<'_>, rows: Rows<'a>, stride: usize, tokens: usize) -> Result<(Lent<'a>, u32)> {
+        let quads = stride / 4;
+        let lent = Lent::new(rec, Fetched::Activations, rows.buffer, (rows.first as usize * quads, tokens * quads))?;
+        let first = if lent.copy.is_some() { 0 } else { rows.first };
+        Ok((lent, first))
+    }
+
+    /// The first `words` of a list.
+    fn list(rec: &mut Recorder<'_>, kind: Fetched, list: &'a Buffer, words: usize) -> Result<Lent<'a>> {
+        Lent::new(rec, kind, list, (0, words.div_ceil(4)))
+    }
+
+    fn new(rec: &mut Recorder<'_>, kind: Fetched, own: &'a Buffer, (first, quads): (usize, usize)) -> Result<Lent<'a>> {
+        let texels = quads as u32;
+        let part = Stretches { first: first as u64, count: 1, texels, apart: texels, unit: 1 };
+        let copy = rec.fetch(kind, own, part)?.map(|(copy, _)| copy);
+        Ok(Lent { own, copy })
     }
 
     /// What to bind.
     fn buffer(&self) -> &Buffer {
-        self.copy.as_deref().unwrap_or(self.rows.buffer)
-    }
-
-    /// The first row in it.
-    fn first(&self) -> u32 {
-        if self.copy.is_some() { 0 } else { self.rows.first }
+        self.copy.as_deref().unwrap_or(self.own)
     }
 }
 
