@@ -19,14 +19,17 @@ impl Weight {
     /// # Errors
     /// [`Error::DeviceLimit`] when not even one output fits a binding, [`Error::Internal`] for columns that are no whole
     /// blocks, and those of [`Gpu::buffer`] and of `fill`.
-    pub fn filled(
+    pub fn filled<F>(
         gpu: &Gpu,
         name: &str,
         (format, layout): (WeightFormat, Layout),
         (rows, cols): (usize, usize),
         (rows_per_shard, largest): (usize, f32),
-        fill: &mut dyn FnMut(u32, usize, [&Buffer; 2]) -> Result<()>,
-    ) -> Result<Weight> {
+        mut fill: F,
+    ) -> Result<Weight>
+    where
+        F: FnMut(u32, usize, [&Buffer; 2]) -> Result<()>,
+    {
         if !cols.is_multiple_of(format.block().0) {
             return Err(Error::Internal(format!("`{name}`: {cols} columns of {}", format.name())));
         }

@@ -162,7 +162,7 @@ impl Weight {
             (format, layout),
             (rows, cols),
             (rows_per_shard, largest(cols)),
-            &mut |index, rows, planes| {
+            |index, rows, planes| {
                 let mut rec = gpu.record();
                 for ((plane, words), place) in planes.into_iter().zip(words(format, layout, (rows, cols))).zip(0..) {
                     record(&mut rec, plane, plane.bytes() as usize / 4, seed.wrapping_add(2 * index + place), words)?;
