@@ -6,8 +6,8 @@
 
 mod buffer;
 mod cache;
-#[cfg(not(target_arch = "wasm32"))]
 mod fetch;
+#[cfg(not(target_arch = "wasm32"))]
 mod limit;
 mod matrix;
 #[cfg(target_arch = "wasm32")]
@@ -19,8 +19,8 @@ mod shader;
 pub use buffer::{Buffer, Contents, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 pub use cache::cache_folder;
-#[cfg(not(target_arch = "wasm32"))]
 pub use fetch::{Fetched, Stretches};
+#[cfg(not(target_arch = "wasm32"))]
 pub use limit::{MEGABYTE, memory_limit};
 pub use matrix::{MATRIX_SUBGROUPS, MatrixUnits, matrix_units_refused};
 pub use pipeline::{Access, Kernel, PipelineKey};
