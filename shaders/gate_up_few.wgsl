@@ -42,15 +42,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < 8u; i++) {
                 xs[i] = x(x_row + block * 8u + i);
             }
-            var to_gate = gate_inputs(xs);
             for (var n = 0u; n < TN; n++) {
-                let scale = select(gate_scales[n].xy, gate_scales[n].zw, half == 1u);
-                gates[n] += gate_row_dot(min(rows[n], p.rows - 1u), block, p.steps, scale, &to_gate);
-            }
-            var to_up = up_inputs(xs);
-            for (var n = 0u; n < TN; n++) {
-                let scale = select(up_scales[n].xy, up_scales[n].zw, half == 1u);
-                ups[n] += up_row_dot(min(rows[n], p.rows - 1u), block, p.steps, scale, &to_up);
+                let row = min(rows[n], p.rows - 1u);
+                gates[n] += gate_row_dot(row, block, p.steps, select(gate_scales[n].xy, gate_scales[n].zw, half == 1u), &xs);
+                ups[n] += up_row_dot(row, block, p.steps, select(up_scales[n].xy, up_scales[n].zw, half == 1u), &xs);
             }
         }
     }

@@ -28,15 +28,15 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+// The integers of `channel` for those outputs.
+fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
     let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__levels(q[c]) * (*scales)[2u * c];
-        w[2u * c + 1u] = W__levels(q[c] >> 16u) * (*scales)[2u * c + 1u];
+        w[2u * c] = W__levels(q[c]);
+        w[2u * c + 1u] = W__levels(q[c] >> 16u);
     }
     return w;
 }
 
-#import column_group
+#import column_integers

@@ -20,23 +20,15 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+// The integers of `channel` for those outputs.
+fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
     let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__nibbles(q[c]) * (*scales)[2u * c];
-        w[2u * c + 1u] = W__nibbles(q[c] >> 16u) * (*scales)[2u * c + 1u];
+        w[2u * c] = W__nibbles(q[c]);
+        w[2u * c + 1u] = W__nibbles(q[c] >> 16u);
     }
     return w;
 }
 
-fn W__scale_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
-    return (*scales)[i];
-}
-
-fn W__minimum_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
-    return -8.0 * (*scales)[i];
-}
-
-#import column_nibbles
+#import column_integers

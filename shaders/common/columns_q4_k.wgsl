@@ -3,8 +3,9 @@
 #fetch W__quants @Q vec4<u32>
 #fetch W__scales @S vec4<u32>
 
-fn W__nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+// The integers of the nibbles in the low half of `word` where they lie: 1, 16, 256 and 4096 times too large.
+fn W__in_place(word: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)));
 }
 
 // Integers of six bits: the nibbles in the low half of `low`, and the lowest four pairs of bits of `high` above them.
@@ -13,7 +14,7 @@ fn W__six(low: u32, high: u32) -> vec4<f32> {
     return vec4<f32>(nibbles | ((vec4<u32>(high << 4u) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(48u)));
 }
 
-// Scales and minima of four outputs at a time.
+// Scales and minima of four outputs at a time; scales are as much smaller as integers in place are too large.
 struct W__Scales {
     scale: array<vec4<f32>, 8>,
     minimum: array<vec4<f32>, 8>,
@@ -35,7 +36,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
         let d = unpack2x16float(pairs.w);
         let nibbles = 16u * (i % 2u);
         let two = 8u * (i % 4u);
-        s.scale[i] = vec4<f32>(a.x, b.x, c.x, d.x) * W__six(scale[i / 2u] >> nibbles, high[i / 4u] >> two);
+        let d_in_place = vec4<f32>(a.x, b.x, c.x, d.x) * vec4<f32>(1.0, 0.0625, 0.00390625, 0.000244140625);
+        s.scale[i] = d_in_place * W__six(scale[i / 2u] >> nibbles, high[i / 4u] >> two);
         s.minimum[i] = vec4<f32>(a.y, b.y, c.y, d.y) * W__six(minimum[i / 2u] >> nibbles, high[2u + i / 4u] >> two);
     }
     return s;
@@ -46,18 +48,10 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     let q = W__quants(channel * blocks + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__nibbles(q[c]) * (*scales).scale[2u * c] - (*scales).minimum[2u * c];
-        w[2u * c + 1u] = W__nibbles(q[c] >> 16u) * (*scales).scale[2u * c + 1u] - (*scales).minimum[2u * c + 1u];
+        w[2u * c] = W__in_place(q[c]) * (*scales).scale[2u * c] - (*scales).minimum[2u * c];
+        w[2u * c + 1u] = W__in_place(q[c] >> 16u) * (*scales).scale[2u * c + 1u] - (*scales).minimum[2u * c + 1u];
     }
     return w;
 }
 
-fn W__scale_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
-    return (*scales).scale[i];
-}
-
-fn W__minimum_of(scales: ptr<function, W__Scales>, i: u32) -> vec4<f32> {
-    return -(*scales).minimum[i];
-}
-
-#import column_nibbles
+#import column_group

@@ -23,18 +23,18 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+// The integers of `channel` for those outputs.
+fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
     let group = channel / 32u * blocks * 40u;
     let at = channel % 32u * blocks + block;
     let q = W__quants(group + at);
     let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = (W__fives(q[c], high >> (8u * c)) - 16.0) * (*scales)[2u * c];
-        w[2u * c + 1u] = (W__fives(q[c] >> 16u, high >> (8u * c + 4u)) - 16.0) * (*scales)[2u * c + 1u];
+        w[2u * c] = W__fives(q[c], high >> (8u * c)) - 16.0;
+        w[2u * c + 1u] = W__fives(q[c] >> 16u, high >> (8u * c + 4u)) - 16.0;
     }
     return w;
 }
 
-#import column_group
+#import column_integers

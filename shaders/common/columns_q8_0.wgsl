@@ -16,43 +16,18 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+// The integers of `channel` for those outputs.
+fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
     let at = (channel * blocks + block) * 2u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 2u; i++) {
         let q = W__quants(at + i);
-        w[4u * i] = vec4<f32>(unpack4xI8(q.x)) * (*scales)[4u * i];
-        w[4u * i + 1u] = vec4<f32>(unpack4xI8(q.y)) * (*scales)[4u * i + 1u];
-        w[4u * i + 2u] = vec4<f32>(unpack4xI8(q.z)) * (*scales)[4u * i + 2u];
-        w[4u * i + 3u] = vec4<f32>(unpack4xI8(q.w)) * (*scales)[4u * i + 3u];
+        w[4u * i] = vec4<f32>(unpack4xI8(q.x));
+        w[4u * i + 1u] = vec4<f32>(unpack4xI8(q.y));
+        w[4u * i + 2u] = vec4<f32>(unpack4xI8(q.z));
+        w[4u * i + 3u] = vec4<f32>(unpack4xI8(q.w));
     }
     return w;
 }
 
-alias W__Group = array<vec4<f32>, 8>;
-
-// Nothing yet of the 32 channels of `group` for those outputs.
-fn W__group(group: u32, block: u32, blocks: u32) -> W__Group {
-    return W__Group();
-}
-
-// Adds the integers of `channel` times its input.
-fn W__group_add(channel: u32, input: f32, block: u32, blocks: u32, g: ptr<function, W__Group>) {
-    let at = (channel * blocks + block) * 2u;
-    for (var i = 0u; i < 2u; i++) {
-        let q = W__quants(at + i);
-        (*g)[4u * i] += input * vec4<f32>(unpack4xI8(q.x));
-        (*g)[4u * i + 1u] += input * vec4<f32>(unpack4xI8(q.y));
-        (*g)[4u * i + 2u] += input * vec4<f32>(unpack4xI8(q.z));
-        (*g)[4u * i + 3u] += input * vec4<f32>(unpack4xI8(q.w));
-    }
-}
-
-// Adds what the group came to, four outputs at a time.
-fn W__group_end(group: u32, block: u32, blocks: u32, g: ptr<function, W__Group>, sums: ptr<function, array<vec4<f32>, 8>>) {
-    let scales = W__column_scales(group, block, blocks);
-    for (var i = 0u; i < 8u; i++) {
-        (*sums)[i] += (*g)[i] * scales[i];
-    }
-}
+#import column_integers

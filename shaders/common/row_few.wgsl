@@ -30,10 +30,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < 8u; i++) {
                 xs[i] = x(x_row + block * 8u + i);
             }
-            var inputs = weight_inputs(xs);
             for (var n = 0u; n < TN; n++) {
                 let scale = select(scales[n].xy, scales[n].zw, half == 1u);
-                sums[n] += weight_row_dot(min(rows[n], p.rows - 1u), block, p.steps, scale, &inputs);
+                sums[n] += weight_row_dot(min(rows[n], p.rows - 1u), block, p.steps, scale, &xs);
             }
         }
     }

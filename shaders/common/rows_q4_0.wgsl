@@ -12,19 +12,15 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+// Those of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
     let q = W__quants(row * steps * 2u + block);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__nibbles(q[c]) * scale.x;
-        w[2u * c + 1u] = W__nibbles(q[c] >> 16u) * scale.x;
+        w[2u * c] = W__nibbles(q[c]);
+        w[2u * c + 1u] = W__nibbles(q[c] >> 16u);
     }
     return w;
 }
 
-fn W__minimum(scale: vec2<f32>) -> f32 {
-    return -8.0 * scale.x;
-}
-
-#import row_nibbles
+#import row_integers

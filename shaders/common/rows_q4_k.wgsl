@@ -3,8 +3,9 @@
 #fetch W__quants @Q vec4<u32>
 #fetch W__scales @S vec4<u32>
 
-fn W__nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+// The integers of the nibbles in the low half of `word` where they lie: 1, 16, 256 and 4096 times too large.
+fn W__in_place(word: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)));
 }
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
@@ -20,16 +21,13 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
     let q = W__quants(row * steps * 2u + block);
+    let scales = scale.x * vec4<f32>(1.0, 0.0625, 0.00390625, 0.000244140625);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__nibbles(q[c]) * scale.x - scale.y;
-        w[2u * c + 1u] = W__nibbles(q[c] >> 16u) * scale.x - scale.y;
+        w[2u * c] = W__in_place(q[c]) * scales - scale.y;
+        w[2u * c + 1u] = W__in_place(q[c] >> 16u) * scales - scale.y;
     }
     return w;
 }
 
-fn W__minimum(scale: vec2<f32>) -> f32 {
-    return -scale.y;
-}
-
-#import row_nibbles
+#import row_dot

@@ -15,16 +15,16 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+// Those of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
     let q = W__quants(row * steps * 2u + block);
     let high = W__scales((row * steps + block / 2u) * 3u + 1u + block % 2u);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = (W__fives(q[c], high >> (8u * c)) - 16.0) * scale.x;
-        w[2u * c + 1u] = (W__fives(q[c] >> 16u, high >> (8u * c + 4u)) - 16.0) * scale.x;
+        w[2u * c] = W__fives(q[c], high >> (8u * c)) - 16.0;
+        w[2u * c + 1u] = W__fives(q[c] >> 16u, high >> (8u * c + 4u)) - 16.0;
     }
     return w;
 }
 
-#import row_dot
+#import row_integers

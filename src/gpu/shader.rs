@@ -42,7 +42,7 @@ impl Substitution {
 
 const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "column_group", text: include_str!("../../shaders/common/column_group.wgsl") },
-    ShaderSource { name: "column_nibbles", text: include_str!("../../shaders/common/column_nibbles.wgsl") },
+    ShaderSource { name: "column_integers", text: include_str!("../../shaders/common/column_integers.wgsl") },
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
     ShaderSource { name: "divided", text: include_str!("../../shaders/common/divided.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
@@ -53,10 +53,10 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
     ShaderSource { name: "row_dot", text: include_str!("../../shaders/common/row_dot.wgsl") },
     ShaderSource { name: "row_few", text: include_str!("../../shaders/common/row_few.wgsl") },
+    ShaderSource { name: "row_integers", text: include_str!("../../shaders/common/row_integers.wgsl") },
     ShaderSource { name: "row_matmul", text: include_str!("../../shaders/common/row_matmul.wgsl") },
     ShaderSource { name: "row_matmul_matrix", text: include_str!("../../shaders/common/row_matmul_matrix.wgsl") },
     ShaderSource { name: "row_matmul_tiled", text: include_str!("../../shaders/common/row_matmul_tiled.wgsl") },
-    ShaderSource { name: "row_nibbles", text: include_str!("../../shaders/common/row_nibbles.wgsl") },
     ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
     ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
     ShaderSource { name: "tile", text: include_str!("../../shaders/common/tile.wgsl") },

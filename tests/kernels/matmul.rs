@@ -99,32 +99,6 @@ impl Tensor {
         self.format.dequantise(&self.bytes)
     }
 
-    /// Magnitudes of what sums may be made of: `|scale * q| + |minimum|` of 4-bit formats, whose integers and minima kernels of few tokens
-    /// add up apart, and a value's own of all others.
-    fn terms(&self) -> Vec<f32> {
-        let mut terms = magnitudes(&self.values());
-        let (elements, size) = self.format.block();
-        let half = |block: &[u8], at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32().abs();
-        for (block, terms) in self.bytes.chunks_exact(size).zip(terms.chunks_exact_mut(elements)) {
-            let minimum = |index: usize| match self.format {
-                WeightFormat::Q4_0 => 8.0 * half(block, 0),
-                WeightFormat::Q4_1 => half(block, 2),
-                WeightFormat::Q4K => {
-                    let (group, packed) = (index / 32, &block[4..16]);
-                    let six = match group {
-                        0..4 => packed[group + 4] & 63,
-                        _ => packed[group + 4] >> 4 | packed[group] >> 6 << 4,
-                    };
-                    half(block, 2) * f32::from(six)
-                }
-                _ => 0.0,
-            };
-            // |scale * q| is at most |value| + |minimum|.
-            terms.iter_mut().enumerate().for_each(|(index, term)| *term += 2.0 * minimum(index));
-        }
-        terms
-    }
-
     fn upload(&self, device: &Device, layout: Layout, rows_per_shard: usize) -> Weight {
         let Tensor { format, rows, cols, ref bytes } = *self;
         let tensor = HostTensor { name: "test", format, rows, cols, bytes };
@@ -163,13 +137,11 @@ type Twin<'a> = &'a dyn Fn(&[f32], &[f32]) -> Vec<f32>;
 
 /// By how much every value of a product of `x` rows of `cols` and a weight may differ from the twin's. `product` is the twin with as many
 /// values for every row of `x`.
-fn product_off(device: &Device, (x, cols): (&[f32], usize), weight: &Tensor, product: Twin<'_>) -> Vec<f64> {
+fn product_off(device: &Device, (x, cols): (&[f32], usize), (w, bound): (&[f32], f32), product: Twin<'_>) -> Vec<f64> {
+    let sizes = product(&magnitudes(x), &magnitudes(w));
     if !device.matrix {
-        let sizes = product(&magnitudes(x), &weight.terms());
         return sizes.iter().map(|&size| summing(cols) * f64::from(size)).collect();
     }
-    let (w, bound) = (&weight.values()[..], weight.format.largest(&weight.bytes));
-    let sizes = product(&magnitudes(x), &magnitudes(w));
     // A cast to 16 bits goes to either neighbour: it errs by 2^-10 of the value at most, by 2^-28 of its row's (of its weight's) largest
     // below the normal numbers.
     const CAST: f64 = 1.0 / 1024.0;
@@ -349,7 +321,8 @@ pub fn matmul_rows(device: &Device) {
             widen(&kernels::matmul_rows::twin(x, w, case.cols, &rows), rows.len(), outputs, fill)
         };
         let expected = twin(&x, &tensor.values(), f32::UNTOUCHED);
-        let off = product_off(device, (&x, case.cols), &tensor, &|x, w| twin(x, w, 0.0));
+        let weights = (&tensor.values()[..], tensor.format.largest(&tensor.bytes));
+        let off = product_off(device, (&x, case.cols), weights, &|x, w| twin(x, w, 0.0));
         device.compare(case, "y", (&y, case.y_row * outputs), &expected, |i| off[i]);
     });
 }
@@ -372,11 +345,12 @@ pub fn fc1(device: &Device) {
                 kernels::fc1::record(recorder, x, (&weight, &biases), kept, y, case.tokens)
             });
         });
-        let expected = kernels::fc1::twin(&x, &tensor.values(), &bias, case.cols, &rows);
+        let (w, bound) = (tensor.values(), tensor.format.largest(&tensor.bytes));
+        let expected = kernels::fc1::twin(&x, &w, &bias, case.cols, &rows);
         let expected = widen(&expected, rows.len(), width, f32::UNTOUCHED);
         let product =
             |x: &[f32], w: &[f32]| widen(&kernels::matmul_rows::twin(x, w, case.cols, &rows), rows.len(), width, 0.0);
-        let off = product_off(device, (&x, case.cols), &tensor, &product);
+        let off = product_off(device, (&x, case.cols), (&w, bound), &product);
         // The activation is nowhere steeper than 1; the bias rounds once.
         device.compare(case, "y", (&y, case.y_row * width), &expected, |i| off[i] + EPS * f64::from(expected[i]).abs());
     });
@@ -403,13 +377,14 @@ pub fn gate_up(device: &Device) {
                 kernels::gate_up::record(recorder, x, (&gate, &up), kept, y, case.tokens)
             });
         });
-        let tensors = [&g, &u];
-        let [g, u] = tensors.map(Tensor::values);
+        let bounds = [&g, &u].map(|tensor| tensor.format.largest(&tensor.bytes));
+        let (g, u) = (g.values(), u.values());
         let spread = |values: Vec<f32>, fill: f32| widen(&values, rows.len(), width, fill);
         let product = |x: &[f32], w: &[f32]| spread(kernels::matmul_rows::twin(x, w, case.cols, &rows), 0.0);
         let expected = spread(kernels::gate_up::twin(&x, &g, &u, case.cols, &rows), f32::UNTOUCHED);
-        let [gate_offs, up_offs] = tensors.map(|tensor| product_off(device, (&x, case.cols), tensor, &product));
-        let (gates, ups) = (product(&x, &g), product(&x, &u));
+        let off = |w: &[f32], bound: f32| product_off(device, (&x, case.cols), (w, bound), &product);
+        let (gates, gate_offs) = (product(&x, &g), off(&g, bounds[0]));
+        let (ups, up_offs) = (product(&x, &u), off(&u, bounds[1]));
         // silu is nowhere steeper than 1.1; where its exp overflows on one side, it is below |gate| / f32::MAX.
         let tolerance = |i: usize| {
             let (gate, up) = (f64::from(gates[i]), f64::from(ups[i]));
@@ -479,8 +454,9 @@ pub fn matmul_columns(device: &Device) {
         };
         let expected = twin(&a, &tensor.values(), &before);
         let sizes = twin(&magnitudes(&a), &magnitudes(&tensor.values()), &magnitudes(&before));
+        let weights = (&tensor.values()[..], tensor.format.largest(&tensor.bytes));
         let product = |a: &[f32], w: &[f32]| kernels::matmul_columns::twin(a, w, case.cols, &channels);
-        let off = product_off(device, (&a, inputs), &tensor, &product);
+        let off = product_off(device, (&a, inputs), weights, &product);
         let tolerance = |i: usize| off[i] + summing(1) * f64::from(sizes[i]);
         device.compare(case, "y", (&y, case.y_row * case.rows), &expected, tolerance);
         // Parts add up to the product.
