@@ -2,7 +2,8 @@
 
 use crate::config::{Method, ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Tier};
+use crate::gpu::{Gpu, Stretches, Tier};
+use crate::kernels::attention;
 use crate::kernels::matmul_columns::{most_rows, stride};
 use crate::model::ModelFiles;
 use crate::model::convert::Recipe;
@@ -22,7 +23,7 @@ pub struct Needs {
     pub weights: u64,
     /// Keys and values of the context, the turns of its positions, and the buffers of a step.
     pub cache: u64,
-    /// Activations of the longest pass over a prompt.
+    /// Activations of the longest pass over a prompt, and what software adapters copy to fetch from.
     pub workspace: u64,
     /// What pruning an answer adds.
     pub pruning: u64,
@@ -47,7 +48,10 @@ impl Needs {
             words(tokens) * row as u64 + words(most_rows(tier, tokens)) * config.hidden_size as u64
         };
         let step = words(config.hidden_size + config.vocab_size) + pass(1);
-        let workspace = pass(context.min(CHUNK));
+        let mut workspace = pass(context.min(CHUNK));
+        if tier == Tier::Software {
+            workspace += copies(config, context);
+        }
         Needs { weights, cache: cache + step, workspace, pruning: pruning(config, prune, live) }
     }
 
@@ -55,6 +59,17 @@ impl Needs {
     pub fn total(&self) -> u64 {
         self.weights + self.cache + self.workspace + self.pruning
     }
+}
+
+/// One layer's keys and values, and the widest activations of a pass; lists are too short to count.
+fn copies(config: &ModelConfig, context: usize) -> u64 {
+    let heads = (1, config.num_key_value_heads, config.head_dim);
+    // Full caches need no room between their heads, so that those with room for one token more may need the most.
+    let keys = [context, context.saturating_sub(1)].map(|filled| attention::fetched(heads, context, filled).bytes());
+    let width = config.num_attention_heads * config.head_dim;
+    let widest = config.hidden_size.max(width).max(stride(config.intermediate_size));
+    let activations = Stretches::one(0, (context.min(CHUNK) * widest / 4) as u32);
+    2 * keys[0].max(keys[1]) + activations.bytes()
 }
 
 /// The window of a renewal, sums, scores and masks.

@@ -232,14 +232,14 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        super::wait_for(self.fetch(buffer, len))
+        super::wait_for(self.read_async(buffer, len))
     }
 
     /// The first `len` 32-bit values of `buffer`, as everything submitted before leaves them.
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails, [`Error::Internal`] when the buffer is shorter.
-    pub async fn fetch<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
+    pub async fn read_async<T: bytemuck::Pod>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
         const { assert!(size_of::<T>() == 4) };
         if len == 0 {
             return Ok(Vec::new());

@@ -55,6 +55,47 @@ pub struct Stretches {
     pub unit: u32,
 }
 
+impl Stretches {
+    /// A single one.
+    pub fn one(first: u64, texels: u32) -> Stretches {
+        Stretches { first, count: 1, texels, apart: texels, unit: 1 }
+    }
+
+    /// Bytes of the texture that holds them.
+    pub fn bytes(self) -> u64 {
+        self.placed().bytes()
+    }
+
+    /// How they come to lie in a texture.
+    fn placed(self) -> Placed {
+        if self.count == 1 || self.texels == self.apart {
+            // They lie one behind the other, and may go on doing so.
+            let texels = (self.count - 1) * self.apart + self.texels;
+            return Placed { count: 1, texels, apart: self.apart, rows: texels.div_ceil(TEXELS) };
+        }
+        let apart = self.texels.next_multiple_of(common_multiple(self.unit, TEXELS));
+        Placed { count: self.count, texels: self.texels, apart, rows: apart / TEXELS }
+    }
+}
+
+/// Stretches in a texture.
+struct Placed {
+    /// How many are copied.
+    count: u32,
+    /// Texels of each.
+    texels: u32,
+    /// From the start of one of the [`Stretches`] to the start of the next.
+    apart: u32,
+    /// Rows of texels that each of the copied takes.
+    rows: u32,
+}
+
+impl Placed {
+    fn bytes(&self) -> u64 {
+        u64::from(self.count) * u64::from(self.rows) * u64::from(TEXELS) * 16
+    }
+}
+
 fn common_multiple(a: u32, b: u32) -> u32 {
     let (mut divisor, mut rest) = (a, b);
     while rest > 0 {
@@ -191,34 +232,27 @@ impl Recorder<'_> {
         if gpu.tier == Tier::Gpu {
             return Ok(None);
         }
-        let Stretches { first, mut count, mut texels, mut apart, unit } = parts;
-        let mut placed = apart;
-        if count == 1 || texels == apart {
-            // They lie one behind the other, and may go on doing so.
-            (count, texels) = (1, (count - 1) * apart + texels);
-            apart = texels;
-        } else {
-            placed = texels.next_multiple_of(common_multiple(unit, TEXELS));
-        }
-        let rows = if count == 1 { texels.div_ceil(TEXELS) } else { count * (placed / TEXELS) };
+        let placed = parts.placed();
         let mut slots = gpu.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut slots[kind as usize];
-        let words = u64::from(rows * TEXELS) * 4;
-        let texture = match slot.as_ref().filter(|texture| texture.bytes() >= words * 4) {
+        let texture = match slot.as_ref().filter(|texture| texture.bytes() >= placed.bytes()) {
             Some(texture) => texture.clone(),
-            None => {
-                // Sequences grow; no larger than a texture may be.
-                let room = words.next_power_of_two().min(largest(gpu.device.limits().max_texture_dimension_2d) / 4);
-                slot.insert(Arc::new(gpu.texture("fetched", room.max(words), 4)?)).clone()
-            }
+            None => slot.insert(Arc::new(gpu.texture("fetched", placed.bytes() / 4, 4)?)).clone(),
         };
         if let Raw::Texture { texture: to, .. } = &texture.raw {
-            for index in 0..count {
-                let offset = (first + u64::from(index) * u64::from(apart)) * 16;
-                let (from, to, row) = (buffer.storage()?.clone(), to.clone(), index * (placed / TEXELS));
-                self.before_next(Copy { from, offset, texels, texel_bytes: 16, to, row });
+            for index in 0..placed.count {
+                let (from, to) = (buffer.storage()?.clone(), to.clone());
+                let offset = (parts.first + u64::from(index) * u64::from(parts.apart)) * 16;
+                self.before_next(Copy {
+                    from,
+                    offset,
+                    texels: placed.texels,
+                    texel_bytes: 16,
+                    to,
+                    row: index * placed.rows,
+                });
             }
         }
-        Ok(Some((texture, placed)))
+        Ok(Some((texture, placed.apart)))
     }
 }

@@ -106,6 +106,19 @@ pub struct Queries<'a> {
     pub gathered: bool,
 }
 
+/// What software adapters copy of the keys of `samples` sequences with room for `capacity` tokens of which `filled` are there, and as
+/// much of their values.
+pub fn fetched((samples, kv_heads, head_dim): (usize, usize, usize), capacity: usize, filled: usize) -> Stretches {
+    let quads = head_dim as u32 / 4;
+    Stretches {
+        first: 0,
+        count: (samples * kv_heads) as u32,
+        texels: filled.min(capacity) as u32 * quads,
+        apart: capacity as u32 * quads,
+        unit: quads,
+    }
+}
+
 /// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, `[samples][length][heads][head_dim]`. A query sees the slots up
 /// to its own, or those of them that its window reaches.
 ///
@@ -120,13 +133,7 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         Members::Dropped(place_of) => (2, place_of),
     };
     let quads = cache.head_dim as u32 / 4;
-    let parts = Stretches {
-        first: 0,
-        count: (queries.samples * cache.kv_heads) as u32,
-        texels: cache.filled.min(cache.capacity) as u32 * quads,
-        apart: cache.capacity as u32 * quads,
-        unit: quads,
-    };
+    let parts = fetched((queries.samples, cache.kv_heads, cache.head_dim), cache.capacity, cache.filled);
     let (keys, values) = (rec.fetch(Fetched::Keys, cache.k, parts)?, rec.fetch(Fetched::Values, cache.v, parts)?);
     let capacity = keys.as_ref().map_or(cache.capacity as u32, |(_, apart)| apart / quads);
     let [k, v] = [(&keys, cache.k), (&values, cache.v)].map(|(copy, own)| copy.as_ref().map_or(own, |(copy, _)| copy));

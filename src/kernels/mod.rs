@@ -121,9 +121,7 @@ impl<'a> Lent<'a> {
     }
 
     fn new(rec: &mut Recorder<'_>, kind: Fetched, own: &'a Buffer, (first, quads): (usize, usize)) -> Result<Lent<'a>> {
-        let texels = quads as u32;
-        let part = Stretches { first: first as u64, count: 1, texels, apart: texels, unit: 1 };
-        let copy = rec.fetch(kind, own, part)?.map(|(copy, _)| copy);
+        let copy = rec.fetch(kind, own, Stretches::one(first as u64, quads as u32))?.map(|(copy, _)| copy);
         Ok(Lent { own, copy })
     }
 

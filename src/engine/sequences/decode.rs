@@ -173,7 +173,7 @@ impl Sequences {
     pub async fn fetch_logits(&self) -> Result<Vec<Vec<f32>>> {
         self.check_logits()?;
         let vocab = self.engine.config().vocab_size;
-        let flat: Vec<f32> = self.engine.gpu().fetch(&self.step.logits, self.lengths.len() * vocab).await?;
+        let flat: Vec<f32> = self.engine.gpu().read_async(&self.step.logits, self.lengths.len() * vocab).await?;
         Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
     }
 
