@@ -48,16 +48,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var f = 0u; f < FOLD; f++) {
         top[f] = LOWEST;
     }
-    let row = (group.y * p.kv_heads + kv) * p.capacity;
     let place = places[token];
     let first = first_slot(group.y, place);
     for (var slot = first + ls; slot <= place.y; slot += LS) {
-        let at = (row + slot) * D4;
+        let at = key_at(group.y, slot, kv, D4);
         var key: array<vec4<f32>, D4>;
         var value: array<vec4<f32>, D4>;
         for (var i = 0u; i < D4; i++) {
-            key[i] = k_cache(at + i);
-            value[i] = v_cache(at + i);
+            key[i] = cache(at + i);
+            value[i] = cache(at + value_behind(D4) + i);
         }
         for (var f = 0u; f < FOLD; f++) {
             var score = 0.0;

@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
 
     let place = places[token];
-    let row = (group.y * p.kv_heads + group.z / p.group) * p.capacity;
+    let kv = group.z / p.group;
     let element = lane % D4;
     var top = LOWEST;
     var sum = 0.0; // of the weights of this invocation's slots
@@ -35,10 +35,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let slots = min(place.y + 1u - begin, STRETCH);
         var highest = LOWEST;
         for (var slot = lane; slot < slots; slot += LANES) {
-            let at = (row + begin + slot) * D4;
+            let at = key_at(group.y, begin + slot, kv, D4);
             var score = 0.0;
             for (var i = 0u; i < D4; i++) {
-                score += dot(query[i], k_cache(at + i));
+                score += dot(query[i], cache(at + i));
             }
             weights[slot] = score;
             highest = max(highest, score);
@@ -64,7 +64,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         if lane < ADDERS * D4 {
             for (var slot = lane / D4; slot < slots; slot += ADDERS) {
-                mixed += v_cache((row + begin + slot) * D4 + element) * weights[slot];
+                let at = key_at(group.y, begin + slot, kv, D4) + value_behind(D4);
+                mixed += cache(at + element) * weights[slot];
             }
         }
         workgroupBarrier();

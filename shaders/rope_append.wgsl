@@ -32,15 +32,17 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
         x[source.y] = pair.y;
         return;
     }
-    let to = pair_at(cache_at(token, place.y, kv), i);
+    let at_key = cache_at(token, place.y, kv);
+    let key_to = pair_at(at_key, i);
+    let value_to = pair_at(at_key + p.kv_heads, i);
     let from_ = pair_at(head_at(token, member + p.keys), i);
     var value = vec2<f32>(x[from_.x], x[from_.y]);
     if BIASED != 0u {
         let bias = pair_at(stacked(member + p.keys), i);
         value += vec2<f32>(of_heads[bias.x], of_heads[bias.y]);
     }
-    k_cache[to.x] = pair.x;
-    k_cache[to.y] = pair.y;
-    v_cache[to.x] = value.x;
-    v_cache[to.y] = value.y;
+    cache[key_to.x] = pair.x;
+    cache[key_to.y] = pair.y;
+    cache[value_to.x] = value.x;
+    cache[value_to.y] = value.y;
 }

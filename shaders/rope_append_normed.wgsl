@@ -45,12 +45,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             x[source.x] = pair.x;
             x[source.y] = pair.y;
         } else {
-            let to = pair_at(cache_at(token, place.y, kv), i);
+            let at_key = cache_at(token, place.y, kv);
+            let key_to = pair_at(at_key, i);
+            let value_to = pair_at(at_key + p.kv_heads, i);
             let value = pair_at(head_at(token, member + p.keys), i);
-            k_cache[to.x] = pair.x;
-            k_cache[to.y] = pair.y;
-            v_cache[to.x] = x[value.x];
-            v_cache[to.y] = x[value.y];
+            cache[key_to.x] = pair.x;
+            cache[key_to.y] = pair.y;
+            cache[value_to.x] = x[value.x];
+            cache[value_to.y] = x[value.y];
         }
     }
 }

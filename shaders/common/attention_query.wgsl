@@ -5,7 +5,7 @@ struct Params {
     q_heads: u32,  // heads of a row of q, whatever lies behind the query heads
     kv_heads: u32, // heads of the cache
     group: u32,    // query heads of a kv head, in the whole model
-    capacity: u32, // slots of the cache
+    apart: u32,    // from the slots of a sample to those of the next, in vec4
     mapped: u32,   // which of the model's heads are in q: 0 all, 1 the kept ones of `place_of`, 2 the dropped ones
     out_row: u32,  // first row of out
     scale: f32,
@@ -14,11 +14,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-#fetch k_cache 1 vec4<f32>
-#fetch v_cache 2 vec4<f32>
-@group(0) @binding(3) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
-@group(0) @binding(4) var<storage, read> place_of: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+#fetch cache 1 vec4<f32>
+@group(0) @binding(2) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
+@group(0) @binding(3) var<storage, read> place_of: array<u32>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 const NOBODY = 0xffffffffu;
@@ -32,6 +31,16 @@ fn head_in_q(head: u32) -> u32 {
     }
     let place = place_of[head];
     return select(NOBODY, place % DROPPED, (place >= DROPPED) == (p.mapped == 2u));
+}
+
+// Where the key of a kv head at a slot begins in the cache [sample][slot][keys, then values][kv head][d4], and how far behind it the
+// value does.
+fn key_at(sample: u32, slot: u32, kv: u32, d4: u32) -> u32 {
+    return sample * p.apart + (2u * slot * p.kv_heads + kv) * d4;
+}
+
+fn value_behind(d4: u32) -> u32 {
+    return p.kv_heads * d4;
 }
 
 // The first slot that a query of a sample sees.

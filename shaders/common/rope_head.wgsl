@@ -1,5 +1,5 @@
 // Rotary position embedding of queries, in place, and the appending of keys (turned as well) and values to the cache
-// [sample][kv head][slot][head_dim]. A row of x holds queries, then keys, then values.
+// [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values.
 struct Params {
     queries: u32,     // query heads in a row
     keys: u32,        // kv heads in a row; 0 = the row holds queries alone
@@ -17,9 +17,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> places: array<vec2<u32>>; // position and slot of every token
 @group(0) @binding(2) var<storage, read> turns: array<vec2<f32>>; // [position][half] cosine and sine
 @group(0) @binding(3) var<storage, read> list: array<u32>;
-@group(0) @binding(4) var<storage, read_write> k_cache: array<f32>;
-@group(0) @binding(5) var<storage, read_write> v_cache: array<f32>;
-@group(0) @binding(6) var<storage, read> of_heads: array<f32>; // biases of all heads of q, k and v, norms of q and of k, or nothing
+@group(0) @binding(4) var<storage, read_write> cache: array<f32>;
+@group(0) @binding(5) var<storage, read> of_heads: array<f32>; // biases of all heads of q, k and v, norms of q and of k, or nothing
 @group(1) @binding(0) var<uniform> p: Params;
 
 // The elements of a head that rope turns together: the `i`-th pair of `half`, adjacent or half a head apart.
@@ -66,7 +65,7 @@ fn kv_head(member: u32) -> u32 {
     return member - p.queries;
 }
 
-// The head of the cache that `kv` is at a token's slot.
+// The head of the cache that the key of `kv` is at a token's slot; that of its value is kv_heads behind.
 fn cache_at(token: u32, slot: u32, kv: u32) -> u32 {
-    return ((token / p.length) * p.kv_heads + kv) * p.capacity + slot;
+    return (token / p.length * p.capacity + slot) * 2u * p.kv_heads + kv;
 }

@@ -6,8 +6,10 @@ use super::contender::{Contender, Kept, Lap};
 use super::memory::{Memory, check_caches};
 use super::statistics::Spread;
 use crate::config::{ModelConfig, PruneConfig};
+use crate::engine::needs::caches;
 use crate::engine::{Engine, check_rows};
 use crate::error::{Error, Result};
+use crate::gpu::Tier;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,11 +189,10 @@ impl Wish {
     }
 
     /// Bytes of the key/value caches of all contenders.
-    fn cache_bytes(&self, model: &ModelConfig) -> u64 {
-        let slot = (2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * 4) as u64;
+    fn cache_bytes(&self, model: &ModelConfig, tier: Tier) -> u64 {
         let slots = |setup: &Setup| (setup.batch * (setup.prompt_tokens + self.decode_tokens)) as u64;
         let contenders = 1 + 2 * self.pruned.len() as u64;
-        self.setups.iter().map(slots).sum::<u64>() * contenders * slot
+        caches(model, self.setups.iter().map(slots).sum::<u64>() * contenders, tier)
     }
 
     /// Made-up prompts and answers of one setup.
@@ -217,7 +218,7 @@ pub fn measure(
     progress: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Measured> {
     wish.check(engine.config())?;
-    check_caches(engine.gpu(), wish.cache_bytes(engine.config()))?;
+    check_caches(engine.gpu(), wish.cache_bytes(engine.config(), engine.gpu().tier()))?;
     let mut tables = Vec::new();
     for &setup in &wish.setups {
         tables.push(Table::warm(engine, wish, setup, peers, progress)?);

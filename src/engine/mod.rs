@@ -28,7 +28,7 @@ use crate::config::{ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::format::{Weight, WeightFormat};
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Contents, Gpu};
 use crate::kernels::Cache;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::kernels::matrix;
@@ -132,29 +132,47 @@ impl Engine {
 }
 
 /// Keys and values of one layer, or of one layer at a time.
-struct CacheBuffers {
-    k: Buffer,
-    v: Buffer,
+struct CacheBuffer {
+    buffer: Buffer,
     capacity: usize,
 }
 
-impl CacheBuffers {
-    fn new(gpu: &Gpu, config: &ModelConfig, samples: usize, capacity: usize) -> Result<CacheBuffers> {
-        let len = samples * capacity * config.num_key_value_heads * config.head_dim;
-        Ok(CacheBuffers { k: gpu.zeros("key cache", len)?, v: gpu.zeros("value cache", len)?, capacity })
+impl CacheBuffer {
+    /// For tokens that later passes look at as well.
+    fn lasting(gpu: &Gpu, config: &ModelConfig, samples: usize, capacity: usize) -> Result<CacheBuffer> {
+        let bytes = 4 * (samples * capacity * slot(config)) as u64;
+        Ok(CacheBuffer { buffer: gpu.mirrored("key and value cache", Contents::Zeroed(bytes))?, capacity })
     }
 
-    /// What a pass sees of it, `filled` slots of a head when it is through.
-    fn view(&self, config: &ModelConfig, filled: usize) -> Cache<'_> {
+    /// For those of a pass alone.
+    fn passing(gpu: &Gpu, config: &ModelConfig, samples: usize, capacity: usize) -> Result<CacheBuffer> {
+        let buffer = gpu.zeros("keys and values", samples * capacity * slot(config))?;
+        Ok(CacheBuffer { buffer, capacity })
+    }
+
+    /// What a pass sees of it that writes slots from `fresh` on, with `filled` slots of a sample when it is through.
+    fn view(&self, config: &ModelConfig, fresh: usize, filled: usize) -> Cache<'_> {
         Cache {
-            k: &self.k,
-            v: &self.v,
+            buffer: &self.buffer,
             kv_heads: config.num_key_value_heads,
             capacity: self.capacity,
+            fresh,
             filled,
             head_dim: config.head_dim,
         }
     }
+}
+
+/// Caches by layer as a pass sees them that appends `tokens` to sequences of so many.
+fn views<'a>(caches: &'a [CacheBuffer], config: &ModelConfig, lengths: &[usize], tokens: usize) -> Vec<Cache<'a>> {
+    let fresh = lengths.iter().min().copied().unwrap_or(0);
+    let filled = lengths.iter().max().copied().unwrap_or(0) + tokens;
+    caches.iter().map(|cache| cache.view(config, fresh, filled)).collect()
+}
+
+/// Words of a token in the cache of a layer.
+fn slot(config: &ModelConfig) -> usize {
+    Cache::slot(config.num_key_value_heads, config.head_dim)
 }
 
 #[cfg(not(target_arch = "wasm32"))]

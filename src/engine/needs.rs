@@ -3,7 +3,7 @@
 use crate::config::{Method, ModelConfig, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Stretches, Tier};
-use crate::kernels::attention;
+use crate::kernels::Cache;
 use crate::kernels::matmul_columns::{most_rows, stride};
 use crate::model::ModelFiles;
 use crate::model::convert::Recipe;
@@ -40,19 +40,20 @@ impl Needs {
     ) -> Needs {
         let kv = config.num_key_value_heads * config.head_dim;
         let words = |count: usize| 4 * count as u64;
-        let cache =
-            2 * config.num_hidden_layers as u64 * words(context) * kv as u64 + words(context) * config.head_dim as u64;
+        let cache = caches(config, context as u64, tier) + words(context) * config.head_dim as u64;
+        let longest = context.min(CHUNK);
         let pass = |tokens: usize| {
             let width = config.num_attention_heads * config.head_dim;
             let row = 2 * config.hidden_size + 1 + 2 * width + 2 * kv + stride(config.intermediate_size);
             words(tokens) * row as u64 + words(most_rows(tier, tokens)) * config.hidden_size as u64
         };
+        let copies = match tier {
+            Tier::Software => Stretches::one(0, (longest * stride(widest(config)) / 4) as u32).bytes(),
+            Tier::Gpu => 0,
+        };
         let step = words(config.hidden_size + config.vocab_size) + pass(1);
-        let mut workspace = pass(context.min(CHUNK));
-        if tier == Tier::Software {
-            workspace += copies(config, context);
-        }
-        Needs { weights, cache: cache + step, workspace, pruning: pruning(config, prune, live) }
+        let pruning = pruning(config, prune, live, tier);
+        Needs { weights, cache: cache + step, workspace: pass(longest) + copies, pruning }
     }
 
     /// All of it.
@@ -61,19 +62,27 @@ impl Needs {
     }
 }
 
-/// One layer's keys and values, and the widest activations of a pass; lists are too short to count.
-fn copies(config: &ModelConfig, context: usize) -> u64 {
-    let heads = (1, config.num_key_value_heads, config.head_dim);
-    // Full caches need no room between their heads, so that those with room for one token more may need the most.
-    let keys = [context, context.saturating_sub(1)].map(|filled| attention::fetched(heads, context, filled).bytes());
-    let width = config.num_attention_heads * config.head_dim;
-    let widest = config.hidden_size.max(width).max(stride(config.intermediate_size));
-    let activations = Stretches::one(0, (context.min(CHUNK) * widest / 4) as u32);
-    2 * keys[0].max(keys[1]) + activations.bytes()
+/// Bytes of the keys and values of so many tokens, in all layers.
+pub fn caches(config: &ModelConfig, tokens: u64, tier: Tier) -> u64 {
+    let slot = Cache::slot(config.num_key_value_heads, config.head_dim);
+    4 * tokens * (config.num_hidden_layers * slot) as u64 * mirrored(tier)
+}
+
+/// How often what has a mirror is there (see [`Gpu::mirrored`]).
+fn mirrored(tier: Tier) -> u64 {
+    match tier {
+        Tier::Software => 2,
+        Tier::Gpu => 1,
+    }
+}
+
+/// Values of the widest activations that a matmul reads.
+fn widest(config: &ModelConfig) -> usize {
+    config.hidden_size.max(config.num_attention_heads * config.head_dim).max(config.intermediate_size)
 }
 
 /// The window of a renewal, sums, scores and masks.
-fn pruning(config: &ModelConfig, prune: &PruneConfig, live: bool) -> u64 {
+fn pruning(config: &ModelConfig, prune: &PruneConfig, live: bool, tier: Tier) -> u64 {
     let plan = Plan::new(config, prune);
     let fixed = prune.method.is_static();
     let prunes = plan.prunes() && (prune.phases.decode || prune.leads()) && prune.method != Method::Dense;
@@ -85,8 +94,9 @@ fn pruning(config: &ModelConfig, prune: &PruneConfig, live: bool) -> u64 {
     let active = stride(channels);
     let rows = prune.reprobe_every.max(1);
     let window = layers * prune.reprobe_rows(prune.reprobe_every) * (2 * config.hidden_size + width + active);
-    // Sums, scores and shares of every block; kept, dropped and places of every unit.
-    let blocks = layers * (width + config.num_attention_heads * 5 + channels * 6);
+    // Sums, scores and shares of every block; dropped of every unit, and kept and places, which have mirrors.
+    let lists = 2 * mirrored(tier) as usize;
+    let blocks = layers * (width + config.num_attention_heads * (3 + lists) + channels * (4 + lists));
     4 * (window + blocks + width.max(channels) + rows * (2 * width + active)) as u64
 }
 

@@ -3,7 +3,7 @@
 use super::forward::{Pass, forward};
 use super::head::Head;
 use super::workspace::Workspace;
-use super::{CacheBuffers, Engine, check_rows};
+use super::{CacheBuffer, Engine, check_rows};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::kernels::{Rows, cross_entropy};
@@ -27,7 +27,7 @@ pub struct Target {
 pub struct Scorer {
     engine: Arc<Engine>,
     work: Workspace,
-    cache: CacheBuffers,
+    cache: CacheBuffer,
     turns: Buffer,
     ids: Buffer,     // [samples * length]
     places: Buffer,  // [samples * length] position and slot
@@ -59,7 +59,7 @@ impl Scorer {
         let rows_at_once = (LOGIT_BYTES / 4 / config.vocab_size).clamp(1, rows);
         Ok(Scorer {
             work: Workspace::new(gpu, config, rows)?,
-            cache: CacheBuffers::new(gpu, config, samples, length)?,
+            cache: CacheBuffer::passing(gpu, config, samples, length)?,
             turns: engine.model.turns(gpu, length)?,
             ids: gpu.zeros("ids", rows)?,
             places: gpu.zeros("places", rows * 2)?,
@@ -197,7 +197,7 @@ impl Scorer {
         gpu.write(&self.ids, 0, &ids)?;
         gpu.write(&self.places, 0, &places)?;
         gpu.write(&self.lengths, 0, &lengths)?;
-        let caches = vec![self.cache.view(engine.config(), length); engine.config().num_hidden_layers];
+        let caches = vec![self.cache.view(engine.config(), 0, length); engine.config().num_hidden_layers];
         let pass = Pass {
             ids: &self.ids,
             places: &self.places,

@@ -11,11 +11,11 @@ use super::head::Head;
 use super::options::{SequenceOptions, Watched, check_settings};
 use super::traffic::Traffic;
 use super::workspace::Workspace;
-use super::{CacheBuffers, Engine, check_rows};
+use super::{CacheBuffer, Engine, check_rows, views};
 use crate::config::{Method, PruneConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
-use crate::kernels::{Cache, Rows};
+use crate::kernels::Rows;
 use crate::model::Added;
 use crate::prune::{Fixed, Flops, Judges, Knowledge, LayerMasks, Plan, Reading, Running, Window, statics};
 use decode::Drawing;
@@ -35,7 +35,7 @@ pub struct Sequences {
     judges: Judges,
     /// Units that hold for every input, where the method has such.
     fixed: Option<Fixed>,
-    caches: Vec<CacheBuffers>,
+    caches: Vec<CacheBuffer>,
     turns: Buffer,
     lengths: Vec<usize>,
     context: usize,
@@ -132,8 +132,8 @@ impl Sequences {
             logits: gpu.zeros("logits", samples * config.vocab_size)?,
         };
         let caches = (0..config.num_hidden_layers)
-            .map(|_| CacheBuffers::new(gpu, config, samples, context))
-            .collect::<Result<Vec<CacheBuffers>>>()?;
+            .map(|_| CacheBuffer::lasting(gpu, config, samples, context))
+            .collect::<Result<Vec<CacheBuffer>>>()?;
         Ok(Sequences {
             turns: engine.model.turns(gpu, context)?,
             prune,
@@ -329,8 +329,7 @@ impl Sequences {
         let weight = self.unseen as f32 / rows as f32;
         let engine = self.engine.clone();
         let (gpu, config) = (engine.gpu(), engine.config());
-        let filled = self.lengths.iter().max().copied().unwrap_or(0);
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
+        let caches = views(&self.caches, config, &self.lengths, 0);
         let mut rec = gpu.record();
         let turns = engine.model.rope(&self.turns);
         running.renew(&mut rec, &self.masks, &engine.model.layers, (window, rows, weight), &caches, turns)?;

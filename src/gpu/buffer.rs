@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// A storage buffer on the device, or a texture that kernels fetch from (see [`Gpu::fetched`]). Freed when dropped.
+/// A storage buffer on the device, or a texture that kernels fetch from (see [`Gpu::fetched`] and [`Gpu::mirrored`]). Freed when dropped.
 pub struct Buffer {
     pub(super) raw: Raw,
     pub(super) id: u64,
     pub(super) bytes: u64,
+    /// The texture beside a buffer that kernels fetch from in its place.
+    pub(super) mirror: Option<Box<Buffer>>,
     pub(super) ledger: Arc<Ledger>,
 }
 
@@ -51,8 +53,10 @@ impl Buffer {
         self.bytes
     }
 
-    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
-        match &self.raw {
+    /// What a kernel binds of it, which may be one that `fetches`.
+    pub(super) fn binding(&self, fetches: bool) -> wgpu::BindingResource<'_> {
+        let bound = self.mirror.as_deref().filter(|_| fetches).unwrap_or(self);
+        match &bound.raw {
             Raw::Storage(buffer) => buffer.as_entire_binding(),
             Raw::Texture { view, .. } => wgpu::BindingResource::TextureView(view),
         }
@@ -101,7 +105,8 @@ impl Gpu {
         }
         self.ledger.allocated.fetch_add(bytes, Ordering::Relaxed);
         let raw = Raw::Storage(raw);
-        Ok(Buffer { raw, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), bytes, ledger: self.ledger.clone() })
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Buffer { raw, id, bytes, mirror: None, ledger: self.ledger.clone() })
     }
 
     /// Ends an error scope, and fails if an error was met in it. A browser tells that later: it is then the device's failure.

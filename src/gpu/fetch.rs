@@ -15,14 +15,15 @@ pub(super) fn largest(side: u32) -> u64 {
     u64::from(TEXELS.min(side)) * u64::from(side) * 16
 }
 
-/// A part of a buffer that goes into a texture, from the start of a row of it on.
+/// A part of a buffer that goes into a texture.
 pub(super) struct Copy {
     from: wgpu::Buffer,
     offset: u64,
     texels: u32,
     texel_bytes: u32,
     to: wgpu::Texture,
-    row: u32,
+    /// The texel that it begins at.
+    first: u32,
 }
 
 /// What textures stand in for at the same time.
@@ -30,111 +31,106 @@ pub(super) struct Copy {
 pub enum Fetched {
     /// Activations.
     Activations,
-    /// Keys.
-    Keys,
-    /// Values.
-    Values,
+    /// Keys and values.
+    Cache,
     /// A list of kept units.
     Kept,
     /// Where units went that were chosen among.
     Places,
 }
 
+/// Kinds of what textures stand in for.
+pub(super) const KINDS: usize = 4;
+
 /// Parts of a buffer, counted in texels of four words.
 #[derive(Debug, Clone, Copy)]
 pub struct Stretches {
     /// Where the first begins.
-    pub first: u64,
+    pub first: u32,
     /// How many there are.
     pub count: u32,
     /// Texels of each.
     pub texels: u32,
-    /// From the start of one to the start of the next, a multiple of `unit`.
+    /// From the start of one to the start of the next.
     pub apart: u32,
-    /// Where they come to lie they are a multiple of this apart.
-    pub unit: u32,
 }
 
 impl Stretches {
     /// A single one.
-    pub fn one(first: u64, texels: u32) -> Stretches {
-        Stretches { first, count: 1, texels, apart: texels, unit: 1 }
+    pub fn one(first: u32, texels: u32) -> Stretches {
+        Stretches { first, count: 1, texels, apart: texels }
     }
 
-    /// Bytes of the texture that holds them.
+    /// Bytes of the texture that holds a copy of them.
     pub fn bytes(self) -> u64 {
-        self.placed().bytes()
+        let Stretches { count, texels, apart, .. } = self.placed();
+        u64::from(((count - 1) * apart + texels).next_multiple_of(TEXELS)) * 16
     }
 
-    /// How they come to lie in a texture.
-    fn placed(self) -> Placed {
-        if self.count == 1 || self.texels == self.apart {
-            // They lie one behind the other, and may go on doing so.
-            let texels = (self.count - 1) * self.apart + self.texels;
-            return Placed { count: 1, texels, apart: self.apart, rows: texels.div_ceil(TEXELS) };
+    /// How they come to lie in a texture of their own: one behind the other if they are so already, else each from the start of a row on.
+    fn placed(self) -> Stretches {
+        let Stretches { count, texels, apart, .. } = self;
+        if count == 1 || texels == apart {
+            return Stretches { first: 0, count: 1, texels: (count - 1) * apart + texels, apart };
         }
-        let apart = self.texels.next_multiple_of(common_multiple(self.unit, TEXELS));
-        Placed { count: self.count, texels: self.texels, apart, rows: apart / TEXELS }
+        Stretches { first: 0, count, texels, apart: texels.next_multiple_of(TEXELS) }
     }
 }
 
-/// Stretches in a texture.
-struct Placed {
-    /// How many are copied.
-    count: u32,
-    /// Texels of each.
-    texels: u32,
-    /// From the start of one of the [`Stretches`] to the start of the next.
-    apart: u32,
-    /// Rows of texels that each of the copied takes.
-    rows: u32,
+/// A rectangle of a texture, and the texels that come before it.
+struct Part {
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+    before: u32,
 }
 
-impl Placed {
-    fn bytes(&self) -> u64 {
-        u64::from(self.count) * u64::from(self.rows) * u64::from(TEXELS) * 16
+/// What so many texels from the `first` on take: the end of a row, whole rows, and the start of another.
+fn parts(first: u32, texels: u32) -> impl Iterator<Item = Part> {
+    let (x, y) = (first % TEXELS, first / TEXELS);
+    let head = if x == 0 { 0 } else { texels.min(TEXELS - x) };
+    let below = y + u32::from(x > 0);
+    let (rows, rest) = ((texels - head) / TEXELS, (texels - head) % TEXELS);
+    let parts = [
+        Part { x, y, width: head, height: 1, before: 0 },
+        Part { x: 0, y: below, width: TEXELS, height: rows, before: head },
+        Part { x: 0, y: below + rows, width: rest, height: 1, before: head + rows * TEXELS },
+    ];
+    parts.into_iter().filter(|part| part.width > 0 && part.height > 0)
+}
+
+impl Part {
+    fn place<'t>(&self, texture: &'t wgpu::Texture) -> wgpu::TexelCopyTextureInfo<'t> {
+        let origin = wgpu::Origin3d { x: self.x, y: self.y, z: 0 };
+        wgpu::TexelCopyTextureInfo { origin, ..texture.as_image_copy() }
     }
-}
 
-fn common_multiple(a: u32, b: u32) -> u32 {
-    let (mut divisor, mut rest) = (a, b);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
+    fn extent(&self) -> wgpu::Extent3d {
+        extent(self.width, self.height)
     }
-    a / divisor * b
-}
 
-/// The whole rows of so many texels and what is left of another row, each as its first row, its width and its height.
-fn parts(texels: u32) -> impl Iterator<Item = (u32, u32, u32)> {
-    let (rows, rest) = (texels / TEXELS, texels % TEXELS);
-    [(0, TEXELS, rows), (rows, rest, 1)].into_iter().filter(|&(_, width, height)| width > 0 && height > 0)
-}
-
-fn place(texture: &wgpu::Texture, row: u32) -> wgpu::TexelCopyTextureInfo<'_> {
-    let origin = wgpu::Origin3d { x: 0, y: row, z: 0 };
-    wgpu::TexelCopyTextureInfo { origin, ..texture.as_image_copy() }
+    /// Where it lies behind a byte from which texels follow one another.
+    fn layout(&self, texel_bytes: u32, offset: u64) -> wgpu::TexelCopyBufferLayout {
+        let offset = offset + u64::from(self.before) * u64::from(texel_bytes);
+        wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(TEXELS * texel_bytes), rows_per_image: None }
+    }
 }
 
 fn extent(width: u32, height: u32) -> wgpu::Extent3d {
     wgpu::Extent3d { width, height, depth_or_array_layers: 1 }
 }
 
-/// Rows of texels that lie one behind the other from a byte on.
-fn layout(texel_bytes: u32, offset: u64, first_row: u32) -> wgpu::TexelCopyBufferLayout {
-    let row_bytes = TEXELS * texel_bytes;
-    let offset = offset + u64::from(first_row) * u64::from(row_bytes);
-    wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(row_bytes), rows_per_image: None }
-}
-
 impl Copy {
     pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        // One copy of whole rows in place of two where the buffer goes on for as long.
+        // One copy of whole rows in place of two where the buffer goes on for as long: a copy costs more than what it moves.
         let whole = self.texels.next_multiple_of(TEXELS);
-        let is_long = self.offset + u64::from(whole * self.texel_bytes) <= self.from.size();
-        for (row, width, height) in parts(if self.texels > TEXELS && is_long { whole } else { self.texels }) {
-            let layout = layout(self.texel_bytes, self.offset, row);
+        let is_long = self.offset + u64::from(whole) * u64::from(self.texel_bytes) <= self.from.size();
+        let rounded = self.texels > TEXELS && self.first.is_multiple_of(TEXELS) && is_long;
+        for part in parts(self.first, if rounded { whole } else { self.texels }) {
+            let layout = part.layout(self.texel_bytes, self.offset);
             let from = wgpu::TexelCopyBufferInfo { buffer: &self.from, layout };
-            encoder.copy_buffer_to_texture(from, place(&self.to, self.row + row), extent(width, height));
+            encoder.copy_buffer_to_texture(from, part.place(&self.to), part.extent());
         }
     }
 }
@@ -151,9 +147,8 @@ impl Gpu {
         let made = self.texture(label, words.len() as u64, element)?;
         if let Raw::Texture { texture, .. } = &made.raw {
             let bytes: &[u8] = bytemuck::cast_slice(words);
-            for (row, width, height) in parts(words.len() as u32 / element) {
-                let layout = layout(4 * element, 0, row);
-                self.queue.write_texture(place(texture, row), bytes, layout, extent(width, height));
+            for part in parts(0, words.len() as u32 / element) {
+                self.queue.write_texture(part.place(texture), bytes, part.layout(4 * element, 0), part.extent());
             }
             // Nothing else may be submitted for long, and what is written waits in memory till then.
             self.queue.submit([]);
@@ -175,10 +170,23 @@ impl Gpu {
             let (from, to, texels) = (buffer.storage()?.clone(), texture.clone(), words as u32 / element);
             let mut encoder =
                 self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("fetched") });
-            Copy { from, offset: 0, texels, texel_bytes: 4 * element, to, row: 0 }.encode(&mut encoder);
+            Copy { from, offset: 0, texels, texel_bytes: 4 * element, to, first: 0 }.encode(&mut encoder);
             self.queue.submit([encoder.finish()]);
         }
         self.check()?;
+        Ok(made)
+    }
+
+    /// A buffer that kernels write and others fetch from: on software adapters with a texture beside it, which [`Recorder::mirror`] keeps.
+    /// For what outlives a pass and changes little in it.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn mirrored(&self, label: &str, contents: Contents<'_>) -> Result<Buffer> {
+        let mut made = self.buffer(label, contents)?;
+        if self.tier == Tier::Software {
+            made.mirror = Some(Box::new(self.texture(label, made.bytes / 4, 4)?));
+        }
         Ok(made)
     }
 
@@ -217,42 +225,64 @@ impl Gpu {
         let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
         self.ledger.allocated.fetch_add(bytes, Ordering::Relaxed);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Buffer { raw: Raw::Texture { texture, view }, id, bytes, ledger: self.ledger.clone() })
+        Ok(Buffer { raw: Raw::Texture { texture, view }, id, bytes, mirror: None, ledger: self.ledger.clone() })
     }
 }
 
 impl Recorder<'_> {
     /// What dispatches are to fetch from in place of parts of `buffer`, and how many texels apart the parts lie in it: a copy that is
-    /// made when it is the next dispatch's turn, and holds until the next of its kind. `None` where kernels fetch from storage.
+    /// made when it is the next dispatch's turn, and holds until the next of its kind. `None` where kernels fetch from storage, or from the
+    /// buffer's mirror.
     ///
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn fetch(&mut self, kind: Fetched, buffer: &Buffer, parts: Stretches) -> Result<Option<(Arc<Buffer>, u32)>> {
         let gpu = self.gpu();
-        if gpu.tier == Tier::Gpu {
+        if gpu.tier == Tier::Gpu || buffer.mirror.is_some() {
             return Ok(None);
         }
-        let placed = parts.placed();
+        let (placed, bytes) = (parts.placed(), parts.bytes());
         let mut slots = gpu.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut slots[kind as usize];
-        let texture = match slot.as_ref().filter(|texture| texture.bytes() >= placed.bytes()) {
+        let texture = match slot.as_ref().filter(|texture| texture.bytes() >= bytes) {
             Some(texture) => texture.clone(),
-            None => slot.insert(Arc::new(gpu.texture("fetched", placed.bytes() / 4, 4)?)).clone(),
+            None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4)?)).clone(),
         };
-        if let Raw::Texture { texture: to, .. } = &texture.raw {
-            for index in 0..placed.count {
-                let (from, to) = (buffer.storage()?.clone(), to.clone());
-                let offset = (parts.first + u64::from(index) * u64::from(parts.apart)) * 16;
-                self.before_next(Copy {
-                    from,
-                    offset,
-                    texels: placed.texels,
-                    texel_bytes: 16,
-                    to,
-                    row: index * placed.rows,
-                });
-            }
-        }
+        self.copy(buffer, parts, &texture, placed)?;
         Ok(Some((texture, placed.apart)))
+    }
+
+    /// Has parts of a buffer copied to its mirror, where it has one: before the next dispatch, or behind the last.
+    ///
+    /// # Errors
+    /// None that a buffer could cause.
+    pub fn mirror(&mut self, buffer: &Buffer, parts: Stretches) -> Result<()> {
+        match &buffer.mirror {
+            Some(mirror) => self.copy(buffer, parts, mirror, parts),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Recorder::mirror`] of the whole buffer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn mirror_all(&mut self, buffer: &Buffer) -> Result<()> {
+        self.mirror(buffer, Stretches::one(0, (buffer.bytes() / 16) as u32))
+    }
+
+    fn copy(&mut self, from: &Buffer, parts: Stretches, into: &Buffer, placed: Stretches) -> Result<()> {
+        let Raw::Texture { texture, .. } = &into.raw else { return Ok(()) };
+        for index in 0..placed.count {
+            self.before_next(Copy {
+                from: from.storage()?.clone(),
+                offset: u64::from(parts.first + index * parts.apart) * 16,
+                texels: placed.texels,
+                texel_bytes: 16,
+                to: texture.clone(),
+                first: placed.first + index * placed.apart,
+            });
+        }
+        Ok(())
     }
 }

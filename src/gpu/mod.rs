@@ -109,7 +109,7 @@ pub struct Gpu {
     matrix_units: Option<MatrixUnits>,
     scratch: Mutex<Option<Arc<Buffer>>>,
     /// The textures of [`Recorder::fetch`].
-    fetched: Mutex<[Option<Arc<Buffer>>; 5]>,
+    fetched: Mutex<[Option<Arc<Buffer>>; fetch::KINDS]>,
     pipelines: Pipelines,
     store: Option<cache::PipelineStore>,
     failure: Arc<Mutex<Option<String>>>,

@@ -3,7 +3,7 @@
 
 use super::fetch::Copy;
 use super::pipeline::{Pipeline, params_layout};
-use super::{Buffer, Gpu, Kernel, Substitution};
+use super::{Access, Buffer, Gpu, Kernel, Substitution};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -71,7 +71,7 @@ struct Dispatch {
 pub struct Recorder<'g> {
     gpu: &'g Gpu,
     dispatches: Vec<Dispatch>,
-    /// What the next dispatch fetches.
+    /// What is copied before the next dispatch, or behind the last.
     before: Vec<Copy>,
     /// [`PARAMS_STRIDE`] bytes a dispatch.
     params: Vec<u8>,
@@ -146,7 +146,7 @@ impl<'g> Recorder<'g> {
         debug_assert_eq!(buffers.len(), kernel.bindings.len(), "{}", kernel.source.name);
         debug_assert_eq!(size_of::<P>(), kernel.params.len() * 4, "{}", kernel.source.name);
         let pipeline = self.gpu.pipeline(kernel, variant)?;
-        let storage = self.group(&pipeline, buffers);
+        let storage = self.group(&pipeline, kernel, buffers);
         let start = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(start + PARAMS_STRIDE, 0);
@@ -160,7 +160,7 @@ impl<'g> Recorder<'g> {
         self.before.push(copy);
     }
 
-    fn group(&self, pipeline: &Pipeline, buffers: &[&Buffer]) -> wgpu::BindGroup {
+    fn group(&self, pipeline: &Pipeline, kernel: &Kernel, buffers: &[&Buffer]) -> wgpu::BindGroup {
         let mut arena = self.gpu.arena.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (pipeline.id, buffers.iter().map(|buffer| buffer.id).collect::<Vec<u64>>());
         let gone = std::mem::take(&mut *self.gpu.ledger.dropped.lock().unwrap_or_else(PoisonError::into_inner));
@@ -174,8 +174,12 @@ impl<'g> Recorder<'g> {
         let make = || {
             let entries: Vec<wgpu::BindGroupEntry> = buffers
                 .iter()
+                .zip(kernel.bindings)
                 .zip(0..)
-                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.binding() })
+                .map(|((buffer, access), binding)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: buffer.binding(*access == Access::Fetch),
+                })
                 .collect();
             self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(pipeline.name),
@@ -220,7 +224,7 @@ impl<'g> Recorder<'g> {
 
     /// Sends the first `count` dispatches, which are then gone from the list.
     fn send(&mut self, count: usize) -> Result<()> {
-        if count == 0 {
+        if count == 0 && self.before.is_empty() {
             return self.gpu.check();
         }
         let device = &self.gpu.device;
@@ -250,6 +254,10 @@ impl<'g> Recorder<'g> {
                 let [x, y, z] = dispatch.grid;
                 pass.dispatch_workgroups(x, y, z);
             }
+        }
+        drop(dispatches);
+        if count == self.dispatches.len() {
+            self.before.drain(..).for_each(|copy| copy.encode(&mut encoder));
         }
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.submissions.fetch_add(1, Ordering::Relaxed);

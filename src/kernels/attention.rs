@@ -2,12 +2,12 @@
 
 use super::{Cache, Rows};
 use crate::error::Result;
-use crate::gpu::{Buffer, Fetched, Recorder, Stretches, Substitution, Tier};
+use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    attention [Read, Fetch, Fetch, Read, Read, Write] {
-        length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, capacity: u32, mapped: u32, out_row: u32, scale: f32,
+    attention [Read, Fetch, Read, Read, Write] {
+        length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, apart: u32, mapped: u32, out_row: u32, scale: f32,
         window: u32, gathered: u32,
     }
 }
@@ -106,19 +106,6 @@ pub struct Queries<'a> {
     pub gathered: bool,
 }
 
-/// What software adapters copy of the keys of `samples` sequences with room for `capacity` tokens of which `filled` are there, and as
-/// much of their values.
-pub fn fetched((samples, kv_heads, head_dim): (usize, usize, usize), capacity: usize, filled: usize) -> Stretches {
-    let quads = head_dim as u32 / 4;
-    Stretches {
-        first: 0,
-        count: (samples * kv_heads) as u32,
-        texels: filled.min(capacity) as u32 * quads,
-        apart: capacity as u32 * quads,
-        unit: quads,
-    }
-}
-
 /// Records `softmax(q k^T / sqrt(head_dim)) v` into `out`, `[samples][length][heads][head_dim]`. A query sees the slots up
 /// to its own, or those of them that its window reaches.
 ///
@@ -132,25 +119,21 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         Members::Kept(place_of) => (1, place_of),
         Members::Dropped(place_of) => (2, place_of),
     };
-    let quads = cache.head_dim as u32 / 4;
-    let parts = fetched((queries.samples, cache.kv_heads, cache.head_dim), cache.capacity, cache.filled);
-    let (keys, values) = (rec.fetch(Fetched::Keys, cache.k, parts)?, rec.fetch(Fetched::Values, cache.v, parts)?);
-    let capacity = keys.as_ref().map_or(cache.capacity as u32, |(_, apart)| apart / quads);
-    let [k, v] = [(&keys, cache.k), (&values, cache.v)].map(|(copy, own)| copy.as_ref().map_or(own, |(copy, _)| copy));
+    let (lent, apart) = cache.lent(rec, queries.samples)?;
     let params = Params {
         length: queries.length as u32,
         heads: queries.heads as u32,
         q_heads: queries.stride as u32,
         kv_heads: cache.kv_heads as u32,
         group: group as u32,
-        capacity,
+        apart,
         mapped,
         out_row: out.first,
         scale: 1.0 / (cache.head_dim as f32).sqrt(),
         window: queries.window.map_or(0, |window| window.min(u32::MAX as usize) as u32),
         gathered: queries.gathered.into(),
     };
-    let buffers = [queries.q, k, v, queries.places, place_of, out.buffer];
+    let buffers = [queries.q, lent.buffer(), queries.places, place_of, out.buffer];
     let (length, samples, heads) = (queries.length as u32, queries.samples as u32, (cache.kv_heads * group) as u32);
     if tier == Tier::Gpu && queries.length <= FEW_QUERIES {
         return rec.dispatch(&FEW, &few(cache.head_dim), &params, &buffers, [length, samples, heads]);
@@ -161,7 +144,7 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
     rec.dispatch(&KERNEL, &variant, &params, &buffers, grid)
 }
 
-/// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`, caches `[sample][kv_heads][capacity][head_dim]`;
+/// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`; `k` and `v` are the halves of a [`Cache`], head by head: `[sample][kv_heads][capacity][head_dim]`;
 /// `heads` are the model's heads in `q`, `group` of them to a kv head; a query sees the slots from `seen.0` to `seen.1`.
 pub fn twin(
     q: &[f32],

@@ -100,7 +100,7 @@ impl<'a> From<&'a Buffer> for Rows<'a> {
     }
 }
 
-/// A buffer as matmuls fetch from it: itself, or on software adapters a copy of what they need of it.
+/// A buffer as kernels fetch from it: itself, or on software adapters a copy of what they need of it, where it has no mirror.
 struct Lent<'a> {
     own: &'a Buffer,
     copy: Option<Arc<Buffer>>,
@@ -110,19 +110,23 @@ impl<'a> Lent<'a> {
     /// `tokens` rows of `stride` values, a multiple of four, and the first row's place in what is lent.
     fn rows(rec: &mut Recorder<'_>, rows: Rows<'a>, stride: usize, tokens: usize) -> Result<(Lent<'a>, u32)> {
         let quads = stride / 4;
-        let lent = Lent::new(rec, Fetched::Activations, rows.buffer, (rows.first as usize * quads, tokens * quads))?;
+        let part = Stretches::one(rows.first * quads as u32, (tokens * quads) as u32);
+        let (lent, _) = Lent::new(rec, Fetched::Activations, rows.buffer, part)?;
         let first = if lent.copy.is_some() { 0 } else { rows.first };
         Ok((lent, first))
     }
 
     /// The first `words` of a list.
     fn list(rec: &mut Recorder<'_>, kind: Fetched, list: &'a Buffer, words: usize) -> Result<Lent<'a>> {
-        Lent::new(rec, kind, list, (0, words.div_ceil(4)))
+        Ok(Lent::new(rec, kind, list, Stretches::one(0, words.div_ceil(4) as u32))?.0)
     }
 
-    fn new(rec: &mut Recorder<'_>, kind: Fetched, own: &'a Buffer, (first, quads): (usize, usize)) -> Result<Lent<'a>> {
-        let copy = rec.fetch(kind, own, Stretches::one(first as u64, quads as u32))?.map(|(copy, _)| copy);
-        Ok(Lent { own, copy })
+    /// Parts of a buffer, and how many texels apart they lie in what is lent.
+    fn new(rec: &mut Recorder<'_>, kind: Fetched, own: &'a Buffer, parts: Stretches) -> Result<(Lent<'a>, u32)> {
+        Ok(match rec.fetch(kind, own, parts)? {
+            Some((copy, apart)) => (Lent { own, copy: Some(copy) }, apart),
+            None => (Lent { own, copy: None }, parts.apart),
+        })
     }
 
     /// What to bind.
@@ -313,18 +317,44 @@ fn norm_variant(tier: Tier) -> Substitution {
 /// Keys and values of past tokens of one layer.
 #[derive(Clone, Copy)]
 pub struct Cache<'a> {
-    /// `[sample][kv_heads][capacity][head_dim]`.
-    pub k: &'a Buffer,
-    /// Shaped like `k`.
-    pub v: &'a Buffer,
+    /// `[sample][capacity][2][kv_heads][head_dim]`: slot by slot the keys of all heads, then their values.
+    pub buffer: &'a Buffer,
     /// Heads.
     pub kv_heads: usize,
-    /// Slots of a head.
+    /// Slots of a sample.
     pub capacity: usize,
-    /// Slots of a head that a pass may look at: those behind are not filled yet.
+    /// The first slot that the pass writes.
+    pub fresh: usize,
+    /// Slots that the pass may look at: those behind are not filled yet.
     pub filled: usize,
     /// Elements of a head.
     pub head_dim: usize,
+}
+
+impl<'a> Cache<'a> {
+    /// Words of a slot.
+    pub fn slot(kv_heads: usize, head_dim: usize) -> usize {
+        2 * kv_heads * head_dim
+    }
+
+    /// The first slots of `samples`, in texels of four words.
+    pub fn stretches(&self, samples: usize, slots: usize) -> Stretches {
+        let quads = (Cache::slot(self.kv_heads, self.head_dim) / 4) as u32;
+        let texels = slots.min(self.capacity) as u32 * quads;
+        Stretches { first: 0, count: samples as u32, texels, apart: self.capacity as u32 * quads }
+    }
+
+    /// What attention fetches, and how far apart samples lie in it.
+    fn lent(&self, rec: &mut Recorder<'_>, samples: usize) -> Result<(Lent<'a>, u32)> {
+        Lent::new(rec, Fetched::Cache, self.buffer, self.stretches(samples, self.filled))
+    }
+
+    /// Has what the pass wrote copied to where it is fetched from.
+    fn mirror(&self, rec: &mut Recorder<'_>, samples: usize) -> Result<()> {
+        let quads = (Cache::slot(self.kv_heads, self.head_dim) / 4) as u32;
+        let Stretches { count, texels, apart, .. } = self.stretches(samples, self.filled - self.fresh);
+        rec.mirror(self.buffer, Stretches { first: self.fresh as u32 * quads, count, texels, apart })
+    }
 }
 
 /// Every op with the variants that can be compiled for `tier`.

@@ -7,7 +7,7 @@ use crate::gpu::{Buffer, Kernel, Recorder, ShaderSource, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    rope_append [Write, Read, Read, Read, Write, Write, Read] {
+    rope_append [Write, Read, Read, Read, Write, Read] {
         queries: u32, keys: u32, half: u32, adjacent: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32,
         no_rope: u32, eps: f32,
     }
@@ -99,18 +99,22 @@ pub fn record(
     let tier = rec.gpu().tier();
     let (members, tokens) = (params.queries + params.keys, (samples * length) as u32);
     let list = heads.list.map_or(places, |(list, _)| list);
-    let buffers = |last| [x, places, turns.table, list, cache.k, cache.v, last];
+    let buffers = |last| [x, places, turns.table, list, cache.buffer, last];
     match (turns.norms, turns.bias) {
-        (Some(_), Some(_)) => Err(crate::Error::Internal("heads with biases and norms at once".into())),
+        (Some(_), Some(_)) => return Err(crate::Error::Internal("heads with biases and norms at once".into())),
         (Some(norms), None) => {
-            rec.dispatch(&NORMED, &super::lanes_variant(tier), &params, &buffers(norms), [members, tokens, 1])
+            rec.dispatch(&NORMED, &super::lanes_variant(tier), &params, &buffers(norms), [members, tokens, 1])?;
         }
         (None, bias) => {
             let grid = [(members * half).div_ceil(lanes(tier)), tokens, 1];
             let last = bias.unwrap_or(turns.table);
-            rec.dispatch(&KERNEL, &variant(tier, bias.is_some()), &params, &buffers(last), grid)
+            rec.dispatch(&KERNEL, &variant(tier, bias.is_some()), &params, &buffers(last), grid)?;
         }
     }
+    if heads.keys > 0 {
+        cache.mirror(rec, samples)?;
+    }
+    Ok(())
 }
 
 /// The naive CPU twin of the turning, in place: `x [tokens][heads][head_dim]`, `turns` as [`table`] makes it.
@@ -143,7 +147,7 @@ pub fn norm_twin(x: &mut [f32], scale: &[f32], eps: f32) {
 }
 
 /// The naive CPU twin of the appending, for one of k and v, already turned: `rows [tokens][heads.len()][head_dim]` into
-/// `cache [sample][kv_heads][capacity][head_dim]`.
+/// `[sample][kv_heads][capacity][head_dim]`, one half of what a [`Cache`] holds, head by head.
 pub fn append_twin(
     rows: &[f32],
     cache: &mut [f32],

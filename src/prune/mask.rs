@@ -1,7 +1,7 @@
 //! The units that one block of one layer keeps, as lists on the GPU.
 
 use crate::error::Result;
-use crate::gpu::{Buffer, Gpu, Recorder};
+use crate::gpu::{Buffer, Contents, Gpu, Recorder};
 use crate::kernels::top_k::{self, Choice};
 use crate::kernels::{Kept, qkv_list};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Mask {
     /// Those of [`Gpu::buffer`].
     pub fn heads(gpu: &Gpu, count: usize, total: usize, head_dim: usize, kv_heads: usize) -> Result<Mask> {
         let entries = qkv_list::entries(count, kv_heads);
-        let read = gpu.zeros("qkv list", count + 2 * entries)?;
+        let read = gpu.mirrored("qkv list", Contents::Zeroed(4 * (count + 2 * entries) as u64))?;
         Mask::new(gpu, count, total, head_dim, Some(KvRows { read, entries, kv_heads }))
     }
 
@@ -49,9 +49,9 @@ impl Mask {
         let behind = kv.as_ref().map_or(0, |kv| 2 * kv.kv_heads);
         let kept: Vec<u32> = (0..count).map(|_| 0).chain((total..total + behind).map(|head| head as u32)).collect();
         Ok(Mask {
-            kept: gpu.upload("kept", &kept)?,
+            kept: gpu.mirrored("kept", Contents::Bytes(bytemuck::cast_slice(&kept)))?,
             dropped: gpu.zeros("dropped", total - count)?,
-            place_of: gpu.zeros("place_of", total)?,
+            place_of: gpu.mirrored("place_of", Contents::Zeroed(4 * total as u64))?,
             kv,
             count,
             total,
@@ -66,13 +66,13 @@ impl Mask {
     pub fn choose(&self, rec: &mut Recorder<'_>, scores: &Buffer, group: usize) -> Result<()> {
         let choice = Choice { kept: &self.kept, dropped: &self.dropped, place_of: &self.place_of };
         top_k::record(rec, scores, choice, (self.total, self.count), false)?;
-        match &self.kv {
-            Some(kv) => {
-                let list = (&kv.read, kv.entries);
-                qkv_list::record(rec, (&self.kept, self.count), list, (self.total, group))
-            }
-            None => Ok(()),
+        if let Some(kv) = &self.kv {
+            let list = (&kv.read, kv.entries);
+            qkv_list::record(rec, (&self.kept, self.count), list, (self.total, group))?;
+            rec.mirror_all(&kv.read)?;
         }
+        rec.mirror_all(&self.kept)?;
+        rec.mirror_all(&self.place_of)
     }
 
     /// Sets the kept units: a mask from outside.

@@ -56,8 +56,7 @@ struct Scratch {
     normed: Buffer,        // [R][H]
     places: Buffer,        // [R] position and slot
     qkv: Buffer,           // [R][(A + 2K)*d]
-    k_cache: Buffer,       // [probe samples][K][probe tokens][d]
-    v_cache: Buffer,       // [probe samples][K][probe tokens][d]
+    cache: Buffer,         // [probe samples][probe tokens][2][K][d]
     ranked: Buffer,        // [R][max(A*d, stride(C))]
     statistic: Buffer,     // [probe tokens][max(A*d, C)]
 }
@@ -122,8 +121,7 @@ impl Probing {
             normed: gpu.zeros("probe", rows * model.hidden_size)?,
             places: gpu.zeros("probe places", rows * 2)?,
             qkv: gpu.zeros("probe q, k and v", rows * (width + 2 * kv))?,
-            k_cache: gpu.zeros("probe keys", rows * kv)?,
-            v_cache: gpu.zeros("probe values", rows * kv)?,
+            cache: gpu.zeros("probe keys and values", rows * 2 * kv)?,
             ranked: gpu.zeros("probe activations", rows * width.max(stride(channels)))?,
             statistic: gpu.zeros("probe statistic", tokens * width.max(channels))?,
         };
@@ -236,10 +234,10 @@ impl Probing {
         let keys = self.model.num_key_value_heads;
         matmul_rows::record(rec, (&s.normed).into(), &weights.qkv, None, (&s.qkv).into(), rows)?;
         let cache = Cache {
-            k: &s.k_cache,
-            v: &s.v_cache,
+            buffer: &s.cache,
             kv_heads: keys,
             capacity: tokens,
+            fresh: 0,
             filled: tokens,
             head_dim: self.model.head_dim,
         };

@@ -112,8 +112,8 @@ fn a_row_that_no_binding_holds_is_refused_with_its_numbers() {
             live: false,
         },
     );
-    let Some(Error::DeviceLimit { what, needed: 64_000, available: 24_576, .. }) = error.err() else {
-        panic!("a cache of 500 x 2 x 16 numbers does not fit")
+    let Some(Error::DeviceLimit { what, needed: 128_000, available: 24_576, .. }) = error.err() else {
+        panic!("a cache of 500 x 2 x 2 x 16 numbers does not fit")
     };
     assert!(what.contains("cache"), "{what}");
 }

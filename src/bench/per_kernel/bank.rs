@@ -2,7 +2,7 @@
 
 use crate::config::PruneConfig;
 use crate::error::Result;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Contents, Gpu};
 use crate::kernels::Cache;
 use crate::kernels::matmul_columns::{most_parts, stride};
 use crate::kernels::rope_append::Turns;
@@ -17,29 +17,29 @@ pub(super) struct Bank {
     pub sizes: ProbeSizes,
     /// Tokens that a renewal of the masks looks at.
     pub window: usize,
-    pub x: Buffer,            // [prompt][H]
-    pub normed: Buffer,       // [prompt][H]
-    pub norms: Buffer,        // [prompt]
-    pub added: Buffer,        // [prompt + parts][H]: parts of what o or down add
-    pub qkv: Buffer,          // [prompt][(A + 2K)*d]
-    pub mixed: Buffer,        // [prompt][A*d]
-    pub active: Buffer,       // [prompt][stride(C)]
-    pub logits: Buffer,       // [vocab]
-    pub ids: Buffer,          // [prompt]
-    pub places: Buffer,       // [prompt] position and slot: those of the prompt
-    pub behind: Buffer,       // the same of a token behind the prompt
-    pub last: Buffer,         // [window]: the same of the prompt's last tokens
-    pub probed: Buffer,       // [prompt]: the same of a probe
-    pub counted: Buffer,      // [max(prompt, units)] 0, 1, 2 and so on
-    pub rest: Buffer,         // [max(prompt, units)]
-    pub place_of: Buffer,     // [max(prompt, units)]
-    pub length: Buffer,       // [1]: the prompt's
-    pub statistic: Buffer,    // [prompt][max(A*d, C)]
-    pub fused: Buffer,        // [max(A*d, C)]
-    pub sums: Buffer,         // [max(A*d, C)]
-    pub scores: Buffer,       // [max(prompt, units)]: distinct, positive
-    pub written: Buffer,      // [max(prompt, units)]
-    caches: Vec<[Buffer; 2]>, // by layer, [K][prompt + 1][d]
+    pub x: Buffer,         // [prompt][H]
+    pub normed: Buffer,    // [prompt][H]
+    pub norms: Buffer,     // [prompt]
+    pub added: Buffer,     // [prompt + parts][H]: parts of what o or down add
+    pub qkv: Buffer,       // [prompt][(A + 2K)*d]
+    pub mixed: Buffer,     // [prompt][A*d]
+    pub active: Buffer,    // [prompt][stride(C)]
+    pub logits: Buffer,    // [vocab]
+    pub ids: Buffer,       // [prompt]
+    pub places: Buffer,    // [prompt] position and slot: those of the prompt
+    pub behind: Buffer,    // the same of a token behind the prompt
+    pub last: Buffer,      // [window]: the same of the prompt's last tokens
+    pub probed: Buffer,    // [prompt]: the same of a probe
+    pub counted: Buffer,   // [max(prompt, units)] 0, 1, 2 and so on
+    pub rest: Buffer,      // [max(prompt, units)]
+    pub place_of: Buffer,  // [max(prompt, units)]
+    pub length: Buffer,    // [1]: the prompt's
+    pub statistic: Buffer, // [prompt][max(A*d, C)]
+    pub fused: Buffer,     // [max(A*d, C)]
+    pub sums: Buffer,      // [max(A*d, C)]
+    pub scores: Buffer,    // [max(prompt, units)]: distinct, positive
+    pub written: Buffer,   // [max(prompt, units)]
+    caches: Vec<Buffer>,   // by layer, [prompt + 1][2][K][d]
     turns: Buffer,
 }
 
@@ -58,8 +58,8 @@ impl Bank {
         let units = prompt.max(channels).max(config.num_attention_heads);
         let noise = |what: &str, len: usize| gpu.upload(what, &numbers(len));
         let places: Vec<[u32; 2]> = (0..prompt as u32).map(|at| [at; 2]).collect();
-        let slots = config.num_key_value_heads * (prompt + 1) * config.head_dim;
-        let cache = |_| Ok([noise("keys", slots)?, noise("values", slots)?]);
+        let cache = numbers((prompt + 1) * Cache::slot(config.num_key_value_heads, config.head_dim));
+        let cache = |_| gpu.mirrored("keys and values", Contents::Bytes(bytemuck::cast_slice(&cache)));
         let ids: Vec<u32> = (0..prompt).map(|at| (at * 7919 % config.vocab_size) as u32).collect();
         Ok(Bank {
             prompt,
@@ -92,12 +92,11 @@ impl Bank {
         })
     }
 
-    /// Keys and values of a layer.
-    pub fn cache<'a>(&'a self, model: &ModelWeights, layer: usize) -> Cache<'a> {
-        let [k, v] = &self.caches[layer];
+    /// Keys and values of a layer, for a pass that writes slots from `fresh` on.
+    pub fn cache<'a>(&'a self, model: &ModelWeights, layer: usize, fresh: usize) -> Cache<'a> {
         let (kv_heads, head_dim) = (model.config.num_key_value_heads, model.config.head_dim);
         let slots = self.prompt + 1;
-        Cache { k, v, kv_heads, capacity: slots, filled: slots, head_dim }
+        Cache { buffer: &self.caches[layer], kv_heads, capacity: slots, fresh, filled: slots, head_dim }
     }
 
     /// The rotary embedding of a layer, and what is done to its heads before.

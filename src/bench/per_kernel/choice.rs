@@ -147,7 +147,8 @@ impl<'a> Choosing<'a> {
             format!("{rows} x {} heads", heads + 2 * kv_heads),
             (8.0 * values + 16.0 * keys, 3.0 * (values + keys)),
             Box::new(move |rec, layer| {
-                let (in_row, cache) = (Heads { queries: heads, keys: kv_heads, list: None }, bank.cache(model, layer));
+                let (in_row, cache) =
+                    (Heads { queries: heads, keys: kv_heads, list: None }, bank.cache(model, layer, 0));
                 let shape = (size.samples, size.tokens);
                 rope_append::record(rec, &bank.qkv, in_row, &bank.places, bank.turns(model, layer), cache, shape)
             }),
@@ -164,7 +165,7 @@ impl<'a> Choosing<'a> {
                 let (window, gathered) = (model.layers[layer].sliding_window, true);
                 let queries =
                     Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
-                attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
+                attention::record(rec, queries, bank.cache(model, layer, 0), (&bank.mixed).into())
             }),
         );
         vec![self.probe_matmul(), turn, mix]

@@ -108,17 +108,18 @@ impl<'a> Pass<'a> {
             }),
             ..self.work("matmul_rows", "q, k, v", layers.clone(), format!("{tokens} x {rows} x {hidden}"))
         };
+        let slots = bank.prompt + usize::from(self.stage == Stage::Decode);
+        let fresh = slots - tokens;
         let turn = Work {
             bytes: 4.0 * t * (2 * width + 4 * kv_heads * d) as f64,
             flops: 3.0 * t * (width + kv_heads * d) as f64,
             record: Box::new(move |rec, layer| {
                 let list = self.heads_of(layer).map(|mask| (mask.qkv(true).0.list, heads));
-                let (in_row, cache) = (Heads { queries: kept, keys: kv_heads, list }, bank.cache(model, layer));
+                let (in_row, cache) = (Heads { queries: kept, keys: kv_heads, list }, bank.cache(model, layer, fresh));
                 rope_append::record(rec, &bank.qkv, in_row, places, bank.turns(model, layer), cache, (1, tokens))
             }),
             ..self.work("rope_append", "", layers.clone(), format!("{tokens} x {} heads", kept + 2 * kv_heads))
         };
-        let slots = bank.prompt + usize::from(self.stage == Stage::Decode);
         let mix = Work {
             bytes: 8.0 * t * width as f64 + 8.0 * (kv_heads * slots * d) as f64,
             flops: 4.0 * (self.attended() * width) as f64,
@@ -129,7 +130,7 @@ impl<'a> Pass<'a> {
                 let (window, gathered) = (model.layers[layer].sliding_window, false);
                 let queries =
                     Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
-                attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
+                attention::record(rec, queries, bank.cache(model, layer, fresh), (&bank.mixed).into())
             }),
             ..self.work("attention", "", layers.clone(), format!("{tokens} x {kept} heads over {slots} slots"))
         };

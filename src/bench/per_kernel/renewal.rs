@@ -106,7 +106,7 @@ impl<'a> Choosing<'a> {
             Box::new(move |rec, layer| {
                 let dropped = self.mask(layer, Half::Attention).and_then(Mask::dropped);
                 let list = dropped.map(|dropped| (dropped.list, model_heads));
-                let (in_row, cache) = (Heads { queries: heads, keys: 0, list }, bank.cache(model, layer));
+                let (in_row, cache) = (Heads { queries: heads, keys: 0, list }, bank.cache(model, layer, bank.prompt));
                 rope_append::record(rec, &bank.qkv, in_row, &bank.last, bank.turns(model, layer), cache, (1, rows))
             }),
         );
@@ -127,7 +127,7 @@ impl<'a> Choosing<'a> {
                 let (window, gathered) = (model.layers[layer].sliding_window, false);
                 let queries =
                     Queries { q, stride, places, samples, length, heads, model_heads, members, window, gathered };
-                attention::record(rec, queries, bank.cache(model, layer), (&bank.mixed).into())
+                attention::record(rec, queries, bank.cache(model, layer, bank.prompt), (&bank.mixed).into())
             }),
         );
         [turn, mix]

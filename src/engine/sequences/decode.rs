@@ -8,10 +8,11 @@
 
 use super::super::forward::{Pass, forward};
 use super::super::sampler::{self, Sampler};
+use super::super::views;
 use super::Sequences;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Pending, Tier};
-use crate::kernels::{Cache, sample};
+use crate::kernels::sample;
 use crate::prune::{Dense, Frozen, Selector};
 
 /// A draw, from the logits to whoever asks for the token.
@@ -195,8 +196,7 @@ impl Sequences {
         if let (Some(window), Some(row)) = (&self.step.work.window, self.step.work.row) {
             gpu.write(&window.places, u64::from(row) * 8, &places)?;
         }
-        let filled = self.lengths.iter().max().map_or(0, |length| length + 1);
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
+        let caches = views(&self.caches, config, &self.lengths, 1);
         let pass = Pass {
             ids: &self.step.ids,
             places: &self.step.places,

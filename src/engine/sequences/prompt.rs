@@ -4,12 +4,11 @@
 //! prompt would run a large share of it twice, for there are no samples to choose among (docs/pruning.md). Every [`CHUNK`] of a long
 //! prompt has a lead of its own.
 
-use super::super::check_rows;
 use super::super::forward::{Pass, forward};
 use super::super::workspace::Workspace;
+use super::super::{check_rows, views};
 use super::Sequences;
 use crate::error::{Error, Result};
-use crate::kernels::Cache;
 use crate::prune::{Dense, Frozen, Half, Plan, ProbeSizes, Probing, Watching};
 
 /// Tokens of a prompt that run in one pass; longer prompts run in several.
@@ -159,8 +158,7 @@ impl Sequences {
         let places = gpu.upload("prompt places", bytemuck::cast_slice::<[u32; 2], u32>(&places))?;
         let lengths = gpu.upload("prompt lengths", &real)?;
         let work = Workspace::new(gpu, config, rows)?;
-        let filled = self.lengths.iter().max().map_or(0, |before| before + length);
-        let caches: Vec<Cache<'_>> = self.caches.iter().map(|cache| cache.view(config, filled)).collect();
+        let caches = views(&self.caches, config, &self.lengths, length);
         let pass = Pass {
             ids: &ids,
             places: &places,
