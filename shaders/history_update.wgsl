@@ -19,7 +19,7 @@ struct Params {
     gain: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+#fetch x 0 vec4<f32>
 @group(0) @binding(1) var<storage, read> kept: array<u32>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
@@ -62,6 +62,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         end = select(1u << row, p.length, row + 1u == p.rows);
     }
     end = min(end, p.length);
+    // Of a single sample the real tokens are the first, and nothing has to be looked up for each.
+    let alone = p.samples == 1u;
+    if p.padded != 0u && alone {
+        end = min(end, lengths[0]);
+    }
     var centre = vec4<f32>();
     if p.value == 1u {
         centre = vec4<f32>(mean[channels.x], mean[channels.y], mean[channels.z], mean[channels.w]);
@@ -78,11 +83,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let samples_on = LT % p.samples;
     for (var i = begun; i < terms; i += LT) {
         var real = true;
-        if p.padded != 0u {
+        if p.padded != 0u && !alone {
             real = t < lengths[b];
         }
         if real {
-            let v = x[(p.x_row + b * p.length + t) * (p.stride / 4u) + column] - centre;
+            let v = x((p.x_row + b * p.length + t) * (p.stride / 4u) + column) - centre;
             sum += select(v * v, v, p.value == 2u);
             count += 1u;
         }

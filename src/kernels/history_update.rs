@@ -1,12 +1,12 @@
 //! `h[row(t), c] = keep * h[row(t), c] + gain * sum_b value(x[b, t, c])` for the channels that were computed.
 
-use super::{HistoryRows, Kept, Rows};
+use super::{HistoryRows, Kept, Lent, Rows};
 use crate::error::Result;
 use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    history_update [Read, Read, Read, Read, Write] {
+    history_update [Fetch, Read, Read, Read, Write] {
         samples: u32, length: u32, units: u32, unit: u32, width: u32, stride: u32, x_row: u32, listed: u32,
         padded: u32, average: u32, kind: u32, rows: u32, value: u32, keep: f32, gain: f32,
     }
@@ -74,6 +74,7 @@ pub fn record(
 ) -> Result<()> {
     let (units, unit) = kept.map_or((update.width, 1), |kept| (kept.count, kept.unit));
     let (kind, rows) = update.rows.params();
+    let (lent, x_row) = Lent::rows(rec, x, update.stride, update.samples * update.length)?;
     let params = Params {
         samples: update.samples as u32,
         length: update.length as u32,
@@ -81,7 +82,7 @@ pub fn record(
         unit: unit as u32,
         width: update.width as u32,
         stride: update.stride as u32,
-        x_row: x.first,
+        x_row,
         listed: kept.is_some().into(),
         padded: lengths.is_some().into(),
         average: update.average.into(),
@@ -99,7 +100,7 @@ pub fn record(
     let grid = [((units * unit) as u32).div_ceil(4 * lanes(tier).0), update.rows.count(update.length) as u32, 1];
     let list = kept.map_or(x.buffer, |kept| kept.list);
     let mean = if let Value::Fluctuation(mean) = value { mean } else { x.buffer };
-    let buffers = [x.buffer, list, lengths.unwrap_or(x.buffer), mean, h];
+    let buffers = [lent.buffer(), list, lengths.unwrap_or(x.buffer), mean, h];
     rec.dispatch(&KERNEL, &variant(tier), &params, &buffers, grid)
 }
 
