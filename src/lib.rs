@@ -8,7 +8,7 @@
 //! | [`origin`] | what the browser keeps: files of the page's origin, downloads by range, picked files, locks between tabs (wasm32) | `error` |
 //! | `random` | random numbers from a seed | - |
 //! | [`config`] | settings of model, pruning, sampling; what a model's files say about text | `error` |
-//! | [`gpu`] | device, shader resolver, pipelines, buffers, the recorded list of commands, read-back | `error` |
+//! | [`gpu`] | device, shader resolver, pipelines, buffers and the textures that stand in for them on software adapters, the recorded list of commands, read-back | `error` |
 //! | [`mod@format`] | weight formats: bytes of a file, planes on the GPU, the WGSL that decodes them | `gpu`, `error` |
 //! | [`kernels`] | one file an op: parameters, dispatch, naive CPU twin; one registry | `format`, `gpu`, `error` |
 //! | [`text`] | tokenizer, chat template, streaming decoder | `config`, `error` |
