@@ -12,6 +12,13 @@ var<workgroup> tops: array<f32, ${STATES}>;
 var<workgroup> sums: array<f32, ${STATES}>;
 var<workgroup> partial: array<vec4<f32>, ${PARTIALS}>;
 
+// Four elements of a token's row.
+fn put(token: u32, i: u32, value: vec4<f32>) {
+    let at = (p.out_row + token) * p.heads * D4 + i;
+    out[at] = value;
+    beside(at, value);
+}
+
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let folds = (p.group + FOLD - 1u) / FOLD;
@@ -97,12 +104,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     for (var l = 0u; l < LS; l++) {
                         value += partial[i * LS + l] * exp(tops[l] - highest);
                     }
-                    out[((p.out_row + token) * p.heads + heads[f]) * D4 + i] = value / total;
+                    put(token, heads[f] * D4 + i, value / total);
                 }
             }
         } else if heads[f] != NOBODY && t < p.length {
             for (var i = 0u; i < D4; i++) {
-                out[((p.out_row + token) * p.heads + heads[f]) * D4 + i] = mixed[f * D4 + i] / sum[f];
+                put(token, heads[f] * D4 + i, mixed[f * D4 + i] / sum[f]);
             }
         }
     }

@@ -18,6 +18,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> norm: array<vec4<f32>>; // scale, then shift
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> norms: array<f32>;
+#store beside 6
 @group(1) @binding(0) var<uniform> p: Params;
 
 const LANES = ${LANES}u;
@@ -78,6 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             x[from_ + i] = v;
         }
         y[to + i] = normed;
+        beside(to + i, normed);
         length += dot(v, v);
     }
     length = total(lane, length);

@@ -14,6 +14,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> norms: array<f32>;
+#store beside 5
 @group(1) @binding(0) var<uniform> p: Params;
 
 const LANES = ${LANES}u;
@@ -47,7 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let total = partial[0];
     let scale = 1.0 / sqrt(total / f32(p.width * 4u) + p.eps);
     for (var i = lane; i < p.width; i += LANES) {
-        y[to + i] = x[from_ + i] * scale * weight[i];
+        let normed = x[from_ + i] * scale * weight[i];
+        y[to + i] = normed;
+        beside(to + i, normed);
     }
     if lane == 0u {
         norms[row] = sqrt(total);

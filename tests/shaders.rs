@@ -4,7 +4,9 @@
 use naga::back::{hlsl, msl, spv};
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, ImageClass, ImageDimension, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
+use naga::{
+    AddressSpace, ImageClass, ImageDimension, Module, ScalarKind, ShaderStage, StorageAccess, StorageFormat, TypeInner,
+};
 use secateur::format::{Layout, WeightFormat};
 use secateur::gpu::{Access, Kernel, ShaderSource, Substitution, Tier, resolve};
 use secateur::kernels::registry;
@@ -173,10 +175,14 @@ fn kernels_say_what_their_shaders_declare() {
                     let TypeInner::Image { dim, class, .. } = module.types[global.ty].inner else {
                         panic!("{name}: binding {binding} is neither a buffer nor a texture")
                     };
-                    let words = ImageClass::Sampled { kind: ScalarKind::Uint, multi: false };
-                    assert_eq!((dim, class), (ImageDimension::D2, words), "{name}: texture at {binding}");
-                    assert_eq!(variant.tier, Tier::Software, "{name}: hardware fetches from storage");
-                    storage.insert(binding as usize, Access::Fetch);
+                    let fetched = ImageClass::Sampled { kind: ScalarKind::Uint, multi: false };
+                    let (format, access) = (StorageFormat::Rgba32Uint, StorageAccess::STORE);
+                    let stored = ImageClass::Storage { format, access };
+                    let is_stored = class == stored;
+                    assert!(is_stored || class == fetched, "{name}: {class:?} at {binding}");
+                    assert_eq!(dim, ImageDimension::D2, "{name}: texture at {binding}");
+                    assert_eq!(variant.tier, Tier::Software, "{name}: hardware has storage alone");
+                    storage.insert(binding as usize, if is_stored { Access::Store } else { Access::Fetch });
                 }
                 (AddressSpace::Uniform, Some(PARAMS)) => params = Some(global.ty),
                 (AddressSpace::WorkGroup | AddressSpace::Private, None) => {}
@@ -190,6 +196,7 @@ fn kernels_say_what_their_shaders_declare() {
                     let expected = if is_read { Access::Read } else { *access };
                     assert_eq!(found, expected, "{name}: access to binding {binding}");
                 }
+                None if *access == Access::Store => assert!(!variant.substitution.stores(), "{name} stores nothing"),
                 None => assert!(scaleless(&variant).contains(&binding), "{name} has no binding {binding}"),
             }
         }

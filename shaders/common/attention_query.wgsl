@@ -18,6 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> places: array<vec2<u32>>; // position and slot of every query
 @group(0) @binding(3) var<storage, read> place_of: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+#store beside 5
 @group(1) @binding(0) var<uniform> p: Params;
 
 const NOBODY = 0xffffffffu;

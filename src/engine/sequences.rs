@@ -14,7 +14,7 @@ use super::workspace::Workspace;
 use super::{CacheBuffer, Engine, check_rows, views};
 use crate::config::{Method, PruneConfig};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Contents, Gpu};
 use crate::kernels::Rows;
 use crate::model::Added;
 use crate::prune::{Fixed, Flops, Judges, Knowledge, LayerMasks, Plan, Reading, Running, Window, statics};
@@ -118,7 +118,7 @@ impl Sequences {
             Some(running) if leads => Some(of_prompts(gpu, running, &prune, &plan, &judges)?),
             _ => None,
         };
-        let mut work = Workspace::new(gpu, config, samples)?;
+        let mut work = Workspace::lasting(gpu, config, samples)?;
         if window > 0 {
             work.window = Some(Window::new(gpu, config, prune.reprobe_rows(window))?);
         }
@@ -127,7 +127,7 @@ impl Sequences {
             ids: gpu.zeros("ids", samples)?,
             places: gpu.zeros("places", samples * 2)?,
             lengths: gpu.upload("lengths", &vec![1u32; samples])?,
-            last: gpu.zeros("last state", samples * config.hidden_size)?,
+            last: gpu.mirrored("last state", Contents::Zeroed(4 * (samples * config.hidden_size) as u64))?,
             head: Head::new(gpu, config, samples)?,
             logits: gpu.zeros("logits", samples * config.vocab_size)?,
         };

@@ -2,7 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Contents, Gpu};
 use crate::kernels::Rows;
 use crate::kernels::matmul_columns::{most_parts, stride};
 use crate::prune::Window;
@@ -24,7 +24,22 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
+    /// For a pass over a prompt.
     pub fn new(gpu: &Gpu, model: &ModelConfig, tokens: usize) -> Result<Workspace> {
+        Workspace::with(gpu, model, tokens, &|label, values| gpu.zeros(label, values))
+    }
+
+    /// For passes of a token, one after another: what norms and attention write has mirrors, for copies would cost as much as they do.
+    pub fn lasting(gpu: &Gpu, model: &ModelConfig, samples: usize) -> Result<Workspace> {
+        Workspace::with(gpu, model, samples, &|label, values| gpu.mirrored(label, Contents::Zeroed(4 * values as u64)))
+    }
+
+    fn with(
+        gpu: &Gpu,
+        model: &ModelConfig,
+        tokens: usize,
+        fetched: &dyn Fn(&str, usize) -> Result<Buffer>,
+    ) -> Result<Workspace> {
         let (width, kv) = (model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim);
         Ok(Workspace {
             residual: gpu.zeros("residual stream", tokens * model.hidden_size)?,
@@ -35,8 +50,8 @@ impl Workspace {
                 Some(width) => Some(gpu.zeros("embedded", tokens * width)?),
                 None => None,
             },
-            normed: gpu.zeros("normed state", tokens * model.hidden_size)?,
-            mixed: gpu.zeros("mixed values", tokens * width)?,
+            normed: fetched("normed state", tokens * model.hidden_size)?,
+            mixed: fetched("mixed values", tokens * width)?,
             active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,
             window: None,
             row: None,

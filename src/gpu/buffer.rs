@@ -1,6 +1,6 @@
 //! Buffers: an id for cache keys, a length for bounds, a count of the bytes alive.
 
-use super::Gpu;
+use super::{Access, Gpu};
 use crate::error::{Error, Result};
 use async_channel::{Receiver, TryRecvError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,9 +53,15 @@ impl Buffer {
         self.bytes
     }
 
-    /// What a kernel binds of it, which may be one that `fetches`.
-    pub(super) fn binding(&self, fetches: bool) -> wgpu::BindingResource<'_> {
-        let bound = self.mirror.as_deref().filter(|_| fetches).unwrap_or(self);
+    /// Whether a texture is beside it.
+    pub fn is_mirrored(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// What a kernel binds of it.
+    pub(super) fn binding(&self, access: Access) -> wgpu::BindingResource<'_> {
+        let beside = matches!(access, Access::Fetch | Access::Store);
+        let bound = self.mirror.as_deref().filter(|_| beside).unwrap_or(self);
         match &bound.raw {
             Raw::Storage(buffer) => buffer.as_entire_binding(),
             Raw::Texture { view, .. } => wgpu::BindingResource::TextureView(view),

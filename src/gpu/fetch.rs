@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+/// What every such texture is for.
+const FETCHED: wgpu::TextureUsages = wgpu::TextureUsages::TEXTURE_BINDING.union(wgpu::TextureUsages::COPY_DST);
+
 /// Bytes of the largest such texture with four words to a texel, where a texture may be `side` wide and high.
 pub(super) fn largest(side: u32) -> u64 {
     u64::from(TEXELS.min(side)) * u64::from(side) * 16
@@ -144,7 +147,7 @@ impl Gpu {
         if self.tier == Tier::Gpu {
             return self.buffer(label, Contents::Bytes(bytemuck::cast_slice(words)));
         }
-        let made = self.texture(label, words.len() as u64, element)?;
+        let made = self.texture(label, words.len() as u64, element, FETCHED)?;
         if let Raw::Texture { texture, .. } = &made.raw {
             let bytes: &[u8] = bytemuck::cast_slice(words);
             for part in parts(0, words.len() as u32 / element) {
@@ -165,7 +168,7 @@ impl Gpu {
             return Ok(buffer);
         }
         let words = buffer.bytes() / 4;
-        let made = self.texture(label, words, element)?;
+        let made = self.texture(label, words, element, FETCHED)?;
         if let Raw::Texture { texture, .. } = &made.raw {
             let (from, to, texels) = (buffer.storage()?.clone(), texture.clone(), words as u32 / element);
             let mut encoder =
@@ -177,7 +180,8 @@ impl Gpu {
         Ok(made)
     }
 
-    /// A buffer that kernels write and others fetch from: on software adapters with a texture beside it, which [`Recorder::mirror`] keeps.
+    /// A buffer that kernels write and others fetch from: on software adapters with a texture beside it, which [`Recorder::mirror`] keeps,
+    /// or the kernel that writes ([`Access::Store`](super::Access::Store)).
     /// For what outlives a pass and changes little in it.
     ///
     /// # Errors
@@ -185,13 +189,18 @@ impl Gpu {
     pub fn mirrored(&self, label: &str, contents: Contents<'_>) -> Result<Buffer> {
         let mut made = self.buffer(label, contents)?;
         if self.tier == Tier::Software {
-            made.mirror = Some(Box::new(self.texture(label, made.bytes / 4, 4)?));
+            made.mirror = Some(Box::new(self.texture(
+                label,
+                made.bytes / 4,
+                4,
+                FETCHED | wgpu::TextureUsages::STORAGE_BINDING,
+            )?));
         }
         Ok(made)
     }
 
     /// A texture for so many words.
-    fn texture(&self, label: &str, words: u64, element: u32) -> Result<Buffer> {
+    fn texture(&self, label: &str, words: u64, element: u32, usage: wgpu::TextureUsages) -> Result<Buffer> {
         let bytes = (words * 4).max(16).next_multiple_of(16);
         let texels = (words / u64::from(element)).max(1);
         let rows = texels.div_ceil(TEXELS.into());
@@ -217,7 +226,7 @@ impl Gpu {
                 2 => wgpu::TextureFormat::Rg32Uint,
                 _ => wgpu::TextureFormat::Rgba32Uint,
             },
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            usage,
             view_formats: &[],
         });
         let (what, allocated, adapter) = (label.to_string(), self.allocated(), self.info.name.clone());
@@ -246,7 +255,7 @@ impl Recorder<'_> {
         let slot = &mut slots[kind as usize];
         let texture = match slot.as_ref().filter(|texture| texture.bytes() >= bytes) {
             Some(texture) => texture.clone(),
-            None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4)?)).clone(),
+            None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4, FETCHED)?)).clone(),
         };
         self.copy(buffer, parts, &texture, placed)?;
         Ok(Some((texture, placed.apart)))

@@ -15,6 +15,8 @@ pub enum Access {
     Write,
     /// `#fetch`: as `Read`, but on software adapters a texture.
     Fetch,
+    /// `#store`: the mirror of a buffer that the kernel writes as well. Bound in variants that keep it, and only there.
+    Store,
 }
 
 /// A compute shader with one entry point `main`: storage buffers in group 0 in this order, its uniform parameters at
@@ -40,6 +42,7 @@ pub struct PipelineKey {
 
 pub(super) struct Pipeline {
     pub raw: wgpu::ComputePipeline,
+    pub stores: bool,
     pub storage_layout: wgpu::BindGroupLayout,
     pub id: u64,
     pub name: &'static str,
@@ -87,6 +90,7 @@ impl Gpu {
             .bindings
             .iter()
             .zip(0..)
+            .filter(|(access, _)| **access != Access::Store || variant.stores())
             .map(|(access, binding)| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
@@ -95,6 +99,11 @@ impl Gpu {
                         sample_type: wgpu::TextureSampleType::Uint,
                         view_dimension: wgpu::TextureViewDimension::D2,
                         multisampled: false,
+                    },
+                    (Access::Store, _) => wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::WriteOnly,
+                        format: wgpu::TextureFormat::Rgba32Uint,
+                        view_dimension: wgpu::TextureViewDimension::D2,
                     },
                     _ => wgpu::BindingType::Buffer {
                         ty: wgpu::BufferBindingType::Storage { read_only: *access != Access::Write },
@@ -148,7 +157,13 @@ impl Gpu {
         // Both scopes end, whatever the first says.
         let refused = self.expect_none(refused, broken);
         invalid.and(refused)?;
-        Ok(Pipeline { raw, storage_layout, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), name })
+        Ok(Pipeline {
+            raw,
+            stores: variant.stores(),
+            storage_layout,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name,
+        })
     }
 }
 

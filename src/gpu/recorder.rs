@@ -176,10 +176,8 @@ impl<'g> Recorder<'g> {
                 .iter()
                 .zip(kernel.bindings)
                 .zip(0..)
-                .map(|((buffer, access), binding)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.binding(*access == Access::Fetch),
-                })
+                .filter(|((_, access), _)| **access != Access::Store || pipeline.stores)
+                .map(|((buffer, access), binding)| wgpu::BindGroupEntry { binding, resource: buffer.binding(*access) })
                 .collect();
             self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(pipeline.name),

@@ -1,12 +1,14 @@
 //! Turns the files under `shaders/` into complete WGSL.
 //!
-//! Five directives, each on a line of its own or inside one, all resolved textually so that every backend and the
+//! Six directives, each on a line of its own or inside one, all resolved textually so that every backend and the
 //! browser get the same program:
 //! - `#import NAME` inserts a piece of `shaders/common/`, which may import others;
 //! - `#weights NAME BINDING` inserts the decoder of a weight format and what it imports, its functions prefixed `NAME_`, its two
 //!   planes at `BINDING` and `BINDING + 1`;
 //! - `#fetch NAME BINDING TYPE` declares what is only fetched from, and a function `NAME` of an index: a storage buffer, or a texture
 //!   for software adapters, whose loads from storage cost several times as much;
+//! - `#store NAME BINDING` declares a function `NAME` of an index and a `vec4<f32>`, which writes into the texture beside a buffer where the
+//!   variant is one that does ([`Substitution::stores`]), and nothing elsewhere;
 //! - `${NAME}` inserts a number of the variant;
 //! - lines between `#repeat i NAME` and `#end` come as often as that number says, with `${i}` = 0, 1 and so on.
 
@@ -14,6 +16,9 @@ use super::Tier;
 
 /// Texels of a row of the textures that software adapters fetch from.
 pub(super) const TEXELS: u32 = 2048;
+
+/// The number of variants that keep a mirror.
+const STORES: &str = "STORES";
 
 /// The text of a shader before it is resolved.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +42,17 @@ impl Substitution {
     /// A variant of numbers alone.
     pub fn numbers(numbers: &[(&'static str, u32)]) -> Substitution {
         Substitution { weights: Vec::new(), numbers: numbers.to_vec() }
+    }
+
+    /// This variant, or the one that keeps the mirror of what it writes.
+    pub fn storing(mut self, stores: bool) -> Substitution {
+        self.numbers.extend(stores.then_some((STORES, 1)));
+        self
+    }
+
+    /// Whether it keeps the mirror of what it writes.
+    pub fn stores(&self) -> bool {
+        self.numbers.contains(&(STORES, 1))
     }
 }
 
@@ -69,7 +85,7 @@ const COMMON: &[ShaderSource] = &[
 pub fn resolve(source: ShaderSource, variant: &Substitution, tier: Tier) -> Result<String, String> {
     let mut text = String::with_capacity(source.text.len() * 2);
     assemble(source.name, source.text, &mut variant.weights.iter(), &mut text)?;
-    text = fetching(&text, tier).map_err(|what| format!("{}: {what}", source.name))?;
+    text = fetching(&text, tier, variant.stores()).map_err(|what| format!("{}: {what}", source.name))?;
     text = repeated(&mut text.lines(), variant, false).map_err(|what| format!("{}: {what}", source.name))?;
     for (name, value) in &variant.numbers {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
@@ -111,8 +127,8 @@ fn assemble(
     Ok(())
 }
 
-/// Writes out what is fetched from.
-fn fetching(text: &str, tier: Tier) -> Result<String, String> {
+/// Writes out what is fetched from, and what is stored besides.
+fn fetching(text: &str, tier: Tier, stores: bool) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
@@ -137,6 +153,14 @@ fn fetching(text: &str, tier: Tier) -> Result<String, String> {
                          return {texel};\n}}\n"
                     ),
                 };
+            }
+            ["#store", name, _] if !stores => out += &format!("fn {name}(i: u32, value: vec4<f32>) {{}}\n"),
+            ["#store", name, binding] => {
+                out += &format!(
+                    "@group(0) @binding({binding}) var {name}_texels: texture_storage_2d<rgba32uint, write>;\n\n\
+                     fn {name}(i: u32, value: vec4<f32>) {{\n    \
+                     textureStore({name}_texels, vec2<u32>(i % {TEXELS}u, i / {TEXELS}u), bitcast<vec4<u32>>(value));\n}}\n"
+                );
             }
             _ => out += line,
         }

@@ -6,7 +6,7 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    attention [Read, Fetch, Read, Read, Write] {
+    attention [Read, Fetch, Read, Read, Write, Store] {
         length: u32, heads: u32, q_heads: u32, kv_heads: u32, group: u32, apart: u32, mapped: u32, out_row: u32, scale: f32,
         window: u32, gathered: u32,
     }
@@ -62,7 +62,7 @@ const SHAPES: [(usize, usize); 7] = [(8, 2), (64, 1), (64, 3), (64, 8), (96, 1),
 pub fn variants(tier: Tier) -> Vec<Substitution> {
     let lengths: &[usize] = if tier == Tier::Gpu { &[64] } else { &[1, 64] };
     let of = |&(d, group): &(usize, usize)| lengths.iter().map(move |&length| variant(tier, d, group, length).0);
-    SHAPES.iter().flat_map(of).collect()
+    SHAPES.iter().flat_map(of).flat_map(|variant| super::storing(tier, variant)).collect()
 }
 
 /// Those of [`FEW`].
@@ -133,7 +133,7 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
         window: queries.window.map_or(0, |window| window.min(u32::MAX as usize) as u32),
         gathered: queries.gathered.into(),
     };
-    let buffers = [queries.q, lent.buffer(), queries.places, place_of, out.buffer];
+    let buffers = [queries.q, lent.buffer(), queries.places, place_of, out.buffer, out.buffer];
     let (length, samples, heads) = (queries.length as u32, queries.samples as u32, (cache.kv_heads * group) as u32);
     if tier == Tier::Gpu && queries.length <= FEW_QUERIES {
         return rec.dispatch(&FEW, &few(cache.head_dim), &params, &buffers, [length, samples, heads]);
@@ -141,7 +141,7 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
     let (variant, at_once) = variant(tier, cache.head_dim, group, queries.length);
     let folds = group.div_ceil(fold(tier, group));
     let grid = [length.div_ceil(at_once as u32), samples, (cache.kv_heads * folds) as u32];
-    rec.dispatch(&KERNEL, &variant, &params, &buffers, grid)
+    rec.dispatch(&KERNEL, &variant.storing(out.buffer.is_mirrored()), &params, &buffers, grid)
 }
 
 /// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`; `k` and `v` are the halves of a [`Cache`], head by head: `[sample][kv_heads][capacity][head_dim]`;

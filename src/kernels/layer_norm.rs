@@ -7,7 +7,7 @@ use crate::gpu::{Buffer, Recorder};
 
 super::kernel! {
     /// The op.
-    layer_norm [Write, Read, Read, Read, Write, Write] {
+    layer_norm [Write, Read, Read, Read, Write, Write, Store] {
         width: u32, x_row: u32, y_row: u32, eps: f32, parts: u32, part_stride: u32, biased: u32, place: u32,
     }
 }
@@ -48,8 +48,9 @@ pub fn record(
         biased: bias.is_some().into(),
         place: place as u32,
     };
-    let variant = norm_variant(rec.gpu().tier());
-    let buffers = [x.buffer, added.map_or(norm, |(added, _)| added), bias.unwrap_or(norm), norm, y.buffer, norms];
+    let variant = norm_variant(rec.gpu().tier()).storing(y.buffer.is_mirrored());
+    let buffers =
+        [x.buffer, added.map_or(norm, |(added, _)| added), bias.unwrap_or(norm), norm, y.buffer, norms, y.buffer];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, [tokens as u32, 1, 1])
 }
 

@@ -309,6 +309,19 @@ fn lanes_variant(tier: Tier) -> Substitution {
     Substitution::numbers(&[("LANES", lanes(tier))])
 }
 
+/// Both variants of the norms, where there are two.
+fn norm_variants(tier: Tier) -> Vec<Substitution> {
+    storing(tier, norm_variant(tier))
+}
+
+/// A variant, and where buffers have mirrors the one that keeps them.
+fn storing(tier: Tier, variant: Substitution) -> Vec<Substitution> {
+    match tier {
+        Tier::Software => vec![variant.clone(), variant.storing(true)],
+        Tier::Gpu => vec![variant],
+    }
+}
+
 /// The variant of the norms, whose workgroups have a row each: of a decoded token there is one, and all that is left to add to it.
 fn norm_variant(tier: Tier) -> Substitution {
     Substitution::numbers(&[("LANES", if tier == Tier::Gpu { 256 } else { lanes(tier) })])
@@ -380,7 +393,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),
         (&history_update::KERNEL, vec![history_update::variant(tier)]),
-        (&layer_norm::KERNEL, vec![norm_variant(tier)]),
+        (&layer_norm::KERNEL, norm_variants(tier)),
         (&matmul_columns::KERNEL, matmul_columns::variants(tier)),
         (&matmul_columns::FEW, matmul_columns::few_variants(tier)),
         (&matmul_rows::KERNEL, variants(tier, 1)),
@@ -388,7 +401,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&probe_statistic::KERNEL, plain()),
         (&qkv_list::KERNEL, qkv_list::variants()),
         (&random_weights::KERNEL, plain()),
-        (&rms_norm::KERNEL, vec![norm_variant(tier)]),
+        (&rms_norm::KERNEL, norm_variants(tier)),
         (&rope_append::KERNEL, rope_append::variants(tier)),
         (&rope_append::NORMED, plain()),
         (&sample::KERNEL, sample::variants()),

@@ -6,7 +6,7 @@ use crate::gpu::{Buffer, Recorder};
 
 super::kernel! {
     /// The op.
-    rms_norm [Write, Read, Read, Write, Write] {
+    rms_norm [Write, Read, Read, Write, Write, Store] {
         width: u32, x_row: u32, y_row: u32, eps: f32, parts: u32, part_stride: u32,
     }
 }
@@ -33,8 +33,8 @@ pub fn record(
         parts: added.map_or(0, |(_, parts)| parts as u32),
         part_stride: (tokens * width / 4) as u32,
     };
-    let variant = norm_variant(rec.gpu().tier());
-    let buffers = [x.buffer, added.map_or(weight, |(added, _)| added), weight, y.buffer, norms];
+    let variant = norm_variant(rec.gpu().tier()).storing(y.buffer.is_mirrored());
+    let buffers = [x.buffer, added.map_or(weight, |(added, _)| added), weight, y.buffer, norms, y.buffer];
     rec.dispatch(&KERNEL, &variant, &params, &buffers, [tokens as u32, 1, 1])
 }
 

@@ -13,6 +13,7 @@ mod history;
 mod instrument;
 mod matmul;
 mod matrix;
+mod mirrors;
 mod probe;
 mod sampling;
 
