@@ -2,6 +2,10 @@
 //!
 //! Why textures: llvmpipe loads from storage in a loop over the lanes, which puts every value into a vector by way of memory and
 //! waits for it each time. A texel comes with one load a lane and a transposition, which makes matmuls four times as fast.
+//!
+//! Weights are textures alone. What outlives a pass (keys and values, kept lists, a token's activations) has a mirror, a texture beside its
+//! buffer: what changed is copied into it, or the kernel that writes keeps it. Whatever else is fetched is copied in front of
+//! the dispatch, which ends a compute pass and costs about as much as a dispatch: nothing for a prompt, much for a token.
 
 use super::buffer::{Contents, NEXT_ID, Raw};
 use super::shader::TEXELS;
@@ -181,8 +185,7 @@ impl Gpu {
     }
 
     /// A buffer that kernels write and others fetch from: on software adapters with a texture beside it, which [`Recorder::mirror`] keeps,
-    /// or the kernel that writes ([`Access::Store`](super::Access::Store)).
-    /// For what outlives a pass and changes little in it.
+    /// or the kernel that writes ([`Access::Store`](super::Access::Store)). What is in the texture before is undefined.
     ///
     /// # Errors
     /// As [`Gpu::buffer`].
@@ -264,7 +267,7 @@ impl Recorder<'_> {
     /// Has parts of a buffer copied to its mirror, where it has one: before the next dispatch, or behind the last.
     ///
     /// # Errors
-    /// None that a buffer could cause.
+    /// [`Error::Internal`] for what is no buffer but a texture.
     pub fn mirror(&mut self, buffer: &Buffer, parts: Stretches) -> Result<()> {
         match &buffer.mirror {
             Some(mirror) => self.copy(buffer, parts, mirror, parts),
