@@ -144,8 +144,9 @@ pub fn record(rec: &mut Recorder<'_>, queries: Queries<'_>, cache: Cache<'_>, ou
     rec.dispatch(&KERNEL, &variant.storing(out.buffer.is_mirrored()), &params, &buffers, grid)
 }
 
-/// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`; `k` and `v` are the halves of a [`Cache`], head by head: `[sample][kv_heads][capacity][head_dim]`;
-/// `heads` are the model's heads in `q`, `group` of them to a kv head; a query sees the slots from `seen.0` to `seen.1`.
+/// The naive CPU twin: `q [samples][length][heads.len()][head_dim]`; `k` and `v` are the halves of a [`Cache`], head by head,
+/// `[sample][kv_heads][capacity][head_dim]`; `heads` are the model's heads in `q`, `group` of them to a kv head; a query sees
+/// the slots from `seen.0` to `seen.1`.
 pub fn twin(
     q: &[f32],
     (k, v): (&[f32], &[f32]),

@@ -409,7 +409,7 @@ fn sweep_rope(device: &Device, seed: u64, normed: bool) {
         }
         // Of keys, which stand before values in every slot.
         let half = kv_heads * head_dim;
-        let of_cache = |i: usize| if i / half % 2 == 0 { of_k } else { exact(i) };
+        let of_cache = |i: usize| if (i / half).is_multiple_of(2) { of_k } else { exact(i) };
         device.compare(&case, "keys and values", (&kv_cache, 0), &cached(&caches), of_cache);
     }
 }
