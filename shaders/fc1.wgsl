@@ -1,7 +1,7 @@
 // y[t, j] = relu(x[t] . W[row(j)] + bias[row(j)]).
 #fetch x 0 vec4<f32>
 #weights weight 1
-#fetch kept 3 vec4<u32>
+#lookup kept 3 vec4<u32>
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>; // of every row of the weight, those of other shards too
 @group(1) @binding(0) var<uniform> p: Params;

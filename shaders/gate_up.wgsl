@@ -3,7 +3,7 @@
 #fetch x 0 vec4<f32>
 #weights gate 1
 #weights up 3
-#fetch kept 5 vec4<u32>
+#lookup kept 5 vec4<u32>
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 

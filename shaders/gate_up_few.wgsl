@@ -3,7 +3,7 @@
 #fetch x 0 vec4<f32>
 #weights gate 1
 #weights up 3
-#fetch kept 5 vec4<u32>
+#lookup kept 5 vec4<u32>
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -12,6 +12,7 @@
 const TN = ${TN}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
+const TOUCHED = ${TOUCHED}u; // see row_few
 
 var<workgroup> partial: array<vec2<f32>, ${PARTIALS}>;
 
@@ -28,6 +29,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var gates: array<f32, TN>;
     var ups: array<f32, TN>;
+
+    // See row_few.
+    var touched = 0u;
+    for (var at = 0u; at < TOUCHED * gate_row_elements(p.steps); at += 4u) {
+        for (var n = 0u; n < TN; n++) {
+            touched |= gate_touch(min(rows[n], p.rows - 1u), at, p.steps);
+        }
+    }
+    for (var at = 0u; at < TOUCHED * up_row_elements(p.steps); at += 4u) {
+        for (var n = 0u; n < TN; n++) {
+            touched |= up_touch(min(rows[n], p.rows - 1u), at, p.steps);
+        }
+    }
+    gates[0] = f32(touched & (p.steps >> 31u));
 
     for (var step = lk; step < p.steps; step += LK) {
         var gate_scales: array<vec4<f32>, TN>;

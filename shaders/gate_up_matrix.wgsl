@@ -5,7 +5,7 @@ enable wgpu_cooperative_matrix;
 @group(0) @binding(0) var<storage, read> x: array<vec4<f16>>;
 #weights gate 1
 #weights up 3
-#fetch kept 5 vec4<u32>
+#lookup kept 5 vec4<u32>
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 

@@ -4,8 +4,8 @@ enable wgpu_cooperative_matrix;
 // Parts of the inputs that stay apart are workgroups along z. x, the activations, lies as half_rows leaves it.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f16>>;
 #weights weight 1
-#fetch kept 3 vec4<u32>
-#fetch place_of 4 vec4<u32>
+#lookup kept 3 vec4<u32>
+#lookup place_of 4 vec4<u32>
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 

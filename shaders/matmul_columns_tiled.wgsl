@@ -2,8 +2,8 @@
 // Parts of the inputs that stay apart are workgroups along z.
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 #weights weight 1
-#fetch kept 3 vec4<u32>
-#fetch place_of 4 vec4<u32>
+#lookup kept 3 vec4<u32>
+#lookup place_of 4 vec4<u32>
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 

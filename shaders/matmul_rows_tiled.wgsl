@@ -1,7 +1,7 @@
 // matmul_rows for many tokens on hardware.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 #weights weight 1
-#fetch kept 3 vec4<u32>
+#lookup kept 3 vec4<u32>
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 

@@ -1,5 +1,5 @@
 // BF16 by columns: [channel][h / 8] vec4, two values a word. No scales.
-#fetch W__values @Q vec4<u32>
+#fetch W__quants @Q vec4<u32>
 
 fn W__unpack(word: u32) -> vec2<f32> {
     return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
@@ -8,7 +8,7 @@ fn W__unpack(word: u32) -> vec2<f32> {
 fn W__load(at: u32) -> array<vec4<f32>, 8> {
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 4u; i++) {
-        let q = W__values(at + i);
+        let q = W__quants(at + i);
         w[2u * i] = vec4<f32>(W__unpack(q.x), W__unpack(q.y));
         w[2u * i + 1u] = vec4<f32>(W__unpack(q.z), W__unpack(q.w));
     }

@@ -1,5 +1,5 @@
 // F32 by columns: [channel][h / 4] vec4. No scales.
-#fetch W__values @Q vec4<f32>
+#fetch W__quants @Q vec4<f32>
 
 alias W__Scales = u32;
 
@@ -13,7 +13,7 @@ fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Sca
     let at = (channel * blocks + block) * 8u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
-        w[i] = W__values(at + i);
+        w[i] = W__quants(at + i);
     }
     return w;
 }

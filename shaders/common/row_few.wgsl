@@ -3,6 +3,7 @@
 const TN = ${TN}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
+const TOUCHED = ${TOUCHED}u; // 1 where there is no cache to speak of that other workgroups fill
 
 var<workgroup> partial: array<f32, ${PARTIALS}>;
 
@@ -18,6 +19,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         rows[n] = row_of(first + n);
     }
     var sums: array<f32, TN>;
+
+    // The lines of the rows are asked for at once, before they are needed one after the other. What comes goes nowhere.
+    var touched = 0u;
+    for (var at = 0u; at < TOUCHED * weight_row_elements(p.steps); at += 4u) {
+        for (var n = 0u; n < TN; n++) {
+            touched |= weight_touch(min(rows[n], p.rows - 1u), at, p.steps);
+        }
+    }
+    sums[0] = f32(touched & (p.steps >> 31u));
 
     for (var step = lk; step < p.steps; step += LK) {
         var scales: array<vec4<f32>, TN>;

@@ -1,5 +1,7 @@
 // BF16 by rows: [row][k / 8] vec4, two values a word. No scales.
-#fetch W__values @Q vec4<u32>
+#fetch W__quants @Q vec4<u32>
+
+const W__PER_256 = 32u; // elements of 256 columns
 
 fn W__unpack(word: u32) -> vec2<f32> {
     return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
@@ -8,7 +10,7 @@ fn W__unpack(word: u32) -> vec2<f32> {
 fn W__load(at: u32) -> array<vec4<f32>, 8> {
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 4u; i++) {
-        let q = W__values(at + i);
+        let q = W__quants(at + i);
         w[2u * i] = vec4<f32>(W__unpack(q.x), W__unpack(q.y));
         w[2u * i + 1u] = vec4<f32>(W__unpack(q.z), W__unpack(q.w));
     }
@@ -26,3 +28,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

@@ -1,5 +1,7 @@
 // F32 by rows: [row][k / 4] vec4. No scales.
-#fetch W__values @Q vec4<f32>
+#fetch W__quants @Q vec4<u32>
+
+const W__PER_256 = 64u; // elements of 256 columns
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
@@ -11,9 +13,10 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     let at = row * steps * 16u + block * 8u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
-        w[i] = W__values(at + i);
+        w[i] = bitcast<vec4<f32>>(W__quants(at + i));
     }
     return w;
 }
 
 #import row_dot
+#import row_touch

@@ -1,7 +1,9 @@
 // IQ4_NL by rows: as Q4_0, but nibbles are indices of levels: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64]
 // two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S u32
+#lookup W__scales @S u32
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 // The levels of four nibbles: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, as signed bytes of
 // four words that are chosen by comparison, for an array that is indexed at run time would lie in memory.
@@ -32,3 +34,4 @@ fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
 }
 
 #import row_integers
+#import row_touch

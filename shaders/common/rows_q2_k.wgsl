@@ -1,7 +1,9 @@
 // Q2_K by rows: quants [row][k / 32] vec2 of 16 pairs of bits a word; scales [row][k / 256] 5 words: four of a byte for 16 columns
 // (scale in its low half, minimum in its high one), then d and dmin as f16.
-#fetch W__quants @Q vec2<u32>
-#fetch W__scales @S u32
+#lookup W__quants @Q vec2<u32>
+#lookup W__scales @S u32
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 fn W__pairs(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));
@@ -31,3 +33,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

@@ -1,8 +1,10 @@
 // Q3_K by rows: quants [row][k / 256] 8 vec2 of 16 pairs of bits a word, then 4 vec2 of third bits, a word for 32 columns; scales
 // [row][k / 256] vec4: the low nibbles of the eight scales of even 16 columns, those of odd ones, their high two bits (even
 // first), d as f16.
-#fetch W__quants @Q vec2<u32>
-#fetch W__scales @S vec4<u32>
+#lookup W__quants @Q vec2<u32>
+#lookup W__scales @S vec4<u32>
+
+const W__PER_256 = 12u; // elements of 256 columns
 
 // Integers of the lowest four pairs of bits of `word` and the lowest four bits of `high`, around 4.
 fn W__threes(word: u32, high: u32) -> vec4<f32> {
@@ -32,3 +34,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

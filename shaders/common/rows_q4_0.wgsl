@@ -1,6 +1,8 @@
 // Q4_0 by rows: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64] two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S u32
+#lookup W__scales @S u32
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
@@ -24,3 +26,4 @@ fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
 }
 
 #import row_integers
+#import row_touch

@@ -1,7 +1,9 @@
 // Q4_K by rows: quants [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 256] vec4: the low nibbles of eight
 // scales, those of eight minima, their high two bits (scales first), d and dmin as f16.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S vec4<u32>
+#lookup W__scales @S vec4<u32>
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 // The integers of the nibbles in the low half of `word` where they lie: 1, 16, 256 and 4096 times too large.
 fn W__in_place(word: u32) -> vec4<f32> {
@@ -31,3 +33,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

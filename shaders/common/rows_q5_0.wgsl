@@ -1,7 +1,9 @@
 // Q5_0 by rows: low bits [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64] of two f16 in a word, then a word of fifth
 // bits for each of the two blocks.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S u32
+#lookup W__scales @S u32
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -28,3 +30,4 @@ fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
 }
 
 #import row_integers
+#import row_touch

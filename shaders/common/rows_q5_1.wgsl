@@ -1,7 +1,9 @@
 // Q5_1 by rows: low bits [row][k / 32] vec4 of 8 nibbles a word, scales [row][k / 64] vec4: a (scale, minimum) f16 pair of each of
 // the two blocks, then a word of fifth bits of each.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S vec4<u32>
+#lookup W__scales @S vec4<u32>
+
+const W__PER_256 = 8u; // elements of 256 columns
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -28,3 +30,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

@@ -2,7 +2,9 @@
 // [row][k / 256] vec4: the low nibbles of eight
 // scales, those of eight minima, their high two bits (scales first), d and dmin as f16.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S vec4<u32>
+#lookup W__scales @S vec4<u32>
+
+const W__PER_256 = 10u; // elements of 256 columns
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {
@@ -34,3 +36,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

@@ -1,7 +1,9 @@
 // Q6_K by rows: quants [row][k / 256] 8 vec4 of 8 nibbles a word, then 4 vec4 of fifth and sixth bits, two words for 32 columns.
 // Scales: of a row first [k / 64] four signed bytes a word, then [k / 512] d of two blocks of 256 as f16 a word.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S u32
+#lookup W__scales @S u32
+
+const W__PER_256 = 12u; // elements of 256 columns
 
 // Integers of the nibbles in the low half of `word` and the lowest four pairs of bits of `high`, around 32.
 fn W__sixes(word: u32, high: u32) -> vec4<f32> {
@@ -33,3 +35,4 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
 }
 
 #import row_dot
+#import row_touch

@@ -1,6 +1,8 @@
 // Q8_0 by rows: quants [row][k / 16] vec4 of 4 bytes a word, scales [row][k / 64] two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#fetch W__scales @S u32
+#lookup W__scales @S u32
+
+const W__PER_256 = 16u; // elements of 256 columns
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
@@ -23,3 +25,4 @@ fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
 }
 
 #import row_integers
+#import row_touch

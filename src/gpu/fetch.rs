@@ -1,4 +1,4 @@
-//! What kernels only fetch from (`#fetch`): storage buffers, but textures on software adapters.
+//! What kernels only fetch from (`#fetch`, `#lookup`): storage buffers, but textures on software adapters.
 //!
 //! Why textures: llvmpipe loads from storage in a loop over the lanes, which puts every value into a vector by way of memory and
 //! waits for it each time. A texel comes with one load a lane and a transposition, which makes matmuls four times as fast.
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// What every such texture is for.
+/// What every such texture is for; those of four words to a texel are storage textures too.
 const FETCHED: wgpu::TextureUsages = wgpu::TextureUsages::TEXTURE_BINDING.union(wgpu::TextureUsages::COPY_DST);
 
 /// Bytes of the largest such texture with four words to a texel, where a texture may be `side` wide and high.
@@ -151,7 +151,7 @@ impl Gpu {
         if self.tier == Tier::Gpu {
             return self.buffer(label, Contents::Bytes(bytemuck::cast_slice(words)));
         }
-        let made = self.texture(label, words.len() as u64, element, FETCHED)?;
+        let made = self.texture(label, words.len() as u64, element)?;
         if let Raw::Texture { texture, .. } = &made.raw {
             let bytes: &[u8] = bytemuck::cast_slice(words);
             for part in parts(0, words.len() as u32 / element) {
@@ -172,7 +172,7 @@ impl Gpu {
             return Ok(buffer);
         }
         let words = buffer.bytes() / 4;
-        let made = self.texture(label, words, element, FETCHED)?;
+        let made = self.texture(label, words, element)?;
         if let Raw::Texture { texture, .. } = &made.raw {
             let (from, to, texels) = (buffer.storage()?.clone(), texture.clone(), words as u32 / element);
             let mut encoder =
@@ -192,18 +192,13 @@ impl Gpu {
     pub fn mirrored(&self, label: &str, contents: Contents<'_>) -> Result<Buffer> {
         let mut made = self.buffer(label, contents)?;
         if self.tier == Tier::Software {
-            made.mirror = Some(Box::new(self.texture(
-                label,
-                made.bytes / 4,
-                4,
-                FETCHED | wgpu::TextureUsages::STORAGE_BINDING,
-            )?));
+            made.mirror = Some(Box::new(self.texture(label, made.bytes / 4, 4)?));
         }
         Ok(made)
     }
 
     /// A texture for so many words.
-    fn texture(&self, label: &str, words: u64, element: u32, usage: wgpu::TextureUsages) -> Result<Buffer> {
+    fn texture(&self, label: &str, words: u64, element: u32) -> Result<Buffer> {
         let bytes = (words * 4).max(16).next_multiple_of(16);
         let texels = (words / u64::from(element)).max(1);
         let rows = texels.div_ceil(TEXELS.into());
@@ -229,7 +224,7 @@ impl Gpu {
                 2 => wgpu::TextureFormat::Rg32Uint,
                 _ => wgpu::TextureFormat::Rgba32Uint,
             },
-            usage,
+            usage: if element == 4 { FETCHED | wgpu::TextureUsages::STORAGE_BINDING } else { FETCHED },
             view_formats: &[],
         });
         let (what, allocated, adapter) = (label.to_string(), self.allocated(), self.info.name.clone());
@@ -258,7 +253,7 @@ impl Recorder<'_> {
         let slot = &mut slots[kind as usize];
         let texture = match slot.as_ref().filter(|texture| texture.bytes() >= bytes) {
             Some(texture) => texture.clone(),
-            None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4, FETCHED)?)).clone(),
+            None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4)?)).clone(),
         };
         self.copy(buffer, parts, &texture, placed)?;
         Ok(Some((texture, placed.apart)))

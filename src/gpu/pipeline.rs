@@ -1,5 +1,6 @@
 //! Pipelines by typed key, made once per device.
 
+use super::shader::is_image;
 use super::{Gpu, ShaderSource, Substitution, Tier, resolve};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`.
     Write,
-    /// `#fetch`: as `Read`, but on software adapters a texture.
+    /// `#fetch` and `#lookup`: as `Read`, but on software adapters a texture.
     Fetch,
     /// `#store`: the mirror of a buffer that the kernel writes as well. Bound in variants that keep it, and only there.
     Store,
@@ -95,6 +96,11 @@ impl Gpu {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: match (access, self.tier) {
+                    (Access::Fetch, Tier::Software) if is_image(&text, binding) => wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::ReadOnly,
+                        format: wgpu::TextureFormat::Rgba32Uint,
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                    },
                     (Access::Fetch, Tier::Software) => wgpu::BindingType::Texture {
                         sample_type: wgpu::TextureSampleType::Uint,
                         view_dimension: wgpu::TextureViewDimension::D2,

@@ -1,12 +1,14 @@
 //! Turns the files under `shaders/` into complete WGSL.
 //!
-//! Six directives, each on a line of its own or inside one, all resolved textually so that every backend and the
+//! Seven directives, each on a line of its own or inside one, all resolved textually so that every backend and the
 //! browser get the same program:
 //! - `#import NAME` inserts a piece of `shaders/common/`, which may import others;
 //! - `#weights NAME BINDING` inserts the decoder of a weight format and what it imports, its functions prefixed `NAME_`, its two
 //!   planes at `BINDING` and `BINDING + 1`;
-//! - `#fetch NAME BINDING TYPE` declares what is only fetched from, and a function `NAME` of an index: a storage buffer, or a texture
-//!   for software adapters, whose loads from storage cost several times as much;
+//! - `#fetch NAME BINDING TYPE` declares what inner loops fetch from, four words at a time, and a function `NAME` of an index: a storage
+//!   buffer, or a storage texture for software adapters, whose loads from buffers cost several times as much;
+//! - `#lookup NAME BINDING TYPE` is the same for what is fetched less often: of sampled textures a shader may have more than the four
+//!   storage textures that WebGPU grants everywhere, and their elements may have fewer words;
 //! - `#store NAME BINDING` declares a function `NAME` of an index and a `vec4<f32>`, which writes into the texture beside a buffer where the
 //!   variant is one that does ([`Substitution::stores`]), and nothing elsewhere;
 //! - `${NAME}` inserts a number of the variant;
@@ -16,6 +18,9 @@ use super::Tier;
 
 /// Texels of a row of the textures that software adapters fetch from.
 pub(super) const TEXELS: u32 = 2048;
+
+/// The type of the textures that are fetched from as storage: a driver has no levels of detail to look after.
+const IMAGE: &str = "texture_storage_2d<rgba32uint, read>";
 
 /// The number of variants that keep a mirror.
 const STORES: &str = "STORES";
@@ -75,6 +80,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "row_matmul_tiled", text: include_str!("../../shaders/common/row_matmul_tiled.wgsl") },
     ShaderSource { name: "row_params", text: include_str!("../../shaders/common/row_params.wgsl") },
     ShaderSource { name: "row_product", text: include_str!("../../shaders/common/row_product.wgsl") },
+    ShaderSource { name: "row_touch", text: include_str!("../../shaders/common/row_touch.wgsl") },
     ShaderSource { name: "tile", text: include_str!("../../shaders/common/tile.wgsl") },
 ];
 
@@ -132,7 +138,7 @@ fn fetching(text: &str, tier: Tier, stores: bool) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
-            ["#fetch", name, binding, element] => {
+            [kind @ ("#fetch" | "#lookup"), name, binding, element] => {
                 let texel = match *element {
                     "u32" => "texel.x",
                     "vec2<u32>" => "texel.xy",
@@ -146,12 +152,19 @@ fn fetching(text: &str, tier: Tier, stores: bool) -> Result<String, String> {
                         "{declared}<storage, read> {name}_values: array<{element}>;\n\n\
                          fn {name}(i: u32) -> {element} {{\n    return {name}_values[i];\n}}\n"
                     ),
-                    Tier::Software => format!(
-                        "{declared} {name}_texels: texture_2d<u32>;\n\n\
-                         fn {name}(i: u32) -> {element} {{\n    \
-                         let texel = textureLoad({name}_texels, vec2<u32>(i % {TEXELS}u, i / {TEXELS}u), 0);\n    \
-                         return {texel};\n}}\n"
-                    ),
+                    Tier::Software => {
+                        let (texture, level) = match *kind {
+                            "#lookup" => ("texture_2d<u32>", ", 0"),
+                            _ if element.starts_with("vec4") => (IMAGE, ""),
+                            _ => return Err(format!("`{line}`: four words at a time")),
+                        };
+                        format!(
+                            "{declared} {name}_texels: {texture};\n\n\
+                             fn {name}(i: u32) -> {element} {{\n    \
+                             let texel = textureLoad({name}_texels, vec2<u32>(i % {TEXELS}u, i / {TEXELS}u){level});\n    \
+                             return {texel};\n}}\n"
+                        )
+                    }
                 };
             }
             ["#store", name, _] if !stores => out += &format!("fn {name}(i: u32, value: vec4<f32>) {{}}\n"),
@@ -169,11 +182,18 @@ fn fetching(text: &str, tier: Tier, stores: bool) -> Result<String, String> {
     Ok(out)
 }
 
+/// Whether a resolved shader fetches from a storage texture at this binding.
+pub(super) fn is_image(text: &str, binding: u32) -> bool {
+    let place = format!("@binding({binding}) var ");
+    text.lines().any(|line| line.contains(&place) && line.ends_with(&format!(": {IMAGE};")))
+}
+
 /// Words of an element of a decoder's planes, as it declares them: quants and scales, 4 where it has none.
 pub fn element_words(decoder: &str) -> [u32; 2] {
     ["@Q", "@S"].map(|plane| {
         let words = decoder.lines().map(|line| line.split_whitespace().collect::<Vec<&str>>());
-        let declared = words.filter(|words| words.len() == 4 && words[0] == "#fetch").find(|words| words[2] == plane);
+        let declared =
+            words.filter(|words| words.len() == 4 && words[0].starts_with('#')).find(|words| words[2] == plane);
         match declared.map(|words| words[3]) {
             Some("u32") => 1,
             Some("vec2<u32>") => 2,

@@ -90,7 +90,7 @@ pub fn record(
         let formats = &[gate_shard.format, up_shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::GateUp.shape(rec.gpu());
-            rec.dispatch(&FEW, &shape.of_rows(formats), &params, &buffers, shape.grid(columns, tokens))?;
+            rec.dispatch(&FEW, &shape.of_rows(tier, formats), &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::GateUp, formats) {

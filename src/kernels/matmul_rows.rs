@@ -110,7 +110,7 @@ pub(super) fn dispatch(
         let formats = &[shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::Rows.shape(rec.gpu());
-            rec.dispatch(kernels.few, &shape.of_rows(formats), &params, &buffers, shape.grid(columns, tokens))?;
+            rec.dispatch(kernels.few, &shape.of_rows(tier, formats), &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::Rows, formats) {

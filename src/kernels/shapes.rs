@@ -35,21 +35,22 @@ pub struct Shape {
 
 impl Shape {
     /// The variant of a matmul by rows.
-    pub(super) fn of_rows(self, formats: &[WeightFormat]) -> Substitution {
-        self.variant(Layout::Rows, formats, self.tn, ("TN", self.tn))
+    pub(super) fn of_rows(self, tier: Tier, formats: &[WeightFormat]) -> Substitution {
+        let touched = ("TOUCHED", (tier == Tier::Software).into());
+        self.variant(Layout::Rows, formats, self.tn, &[("TN", self.tn), touched])
     }
 
     /// The variant of a matmul by columns, each invocation with `sums` of four outputs.
     pub(super) fn of_columns(self, format: WeightFormat, sums: u32, list: u32) -> Substitution {
-        self.variant(Layout::Columns, &[format], sums, ("LIST", list))
+        self.variant(Layout::Columns, &[format], sums, &[("LIST", list)])
     }
 
-    fn variant(self, layout: Layout, formats: &[WeightFormat], sums: u32, own: (&'static str, u32)) -> Substitution {
+    fn variant(self, layout: Layout, formats: &[WeightFormat], sums: u32, own: &[(&'static str, u32)]) -> Substitution {
         let lanes = self.ln * self.lk;
         let partials = if self.lk > 1 { lanes * sums } else { 1 };
         Substitution {
             weights: formats.iter().map(|format| format.decoder(layout)).collect(),
-            numbers: vec![own, ("LN", self.ln), ("LK", self.lk), ("LANES", lanes), ("PARTIALS", partials)],
+            numbers: [own, &[("LN", self.ln), ("LK", self.lk), ("LANES", lanes), ("PARTIALS", partials)]].concat(),
         }
     }
 
