@@ -5,7 +5,7 @@
 // Weights are multiplied as the integers they are where the format allows, and scaled once for the kept channels of a group of 32.
 #fetch a 0 vec4<f32>
 #weights weight 1
-#lookup kept 3 vec4<u32>
+#fetch kept 3 vec4<u32>
 #lookup place_of 4 vec4<u32>
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;

@@ -1,7 +1,7 @@
 // IQ4_NL by columns: as Q4_0, but nibbles are indices of levels: quants [channel][h / 32] vec4 of 8 nibbles a word, scales
 // [channel / 32][h / 8] vec4 of two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // The levels of four nibbles: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, as signed bytes of
 // four words that are chosen by comparison, for an array that is indexed at run time would lie in memory.

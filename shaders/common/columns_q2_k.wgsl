@@ -2,7 +2,7 @@
 // [channel / 32][h / 32] four vec4 of 8 nibbles a word (scales of the first 16 channels, of the others, minima of the first, of the
 // others), then [h / 4] vec4 of (d, dmin) f16 pairs.
 #lookup W__quants @Q vec2<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__pairs(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u));

@@ -2,7 +2,7 @@
 // bits, [channel][h / 32] words; scales of every 256 channels: first [channel / 32][h / 32] three vec4 (low nibbles for the first
 // 16 channels, low nibbles for the others, their high two bits, the first's first), then [h / 8] vec4 of two f16 a word, d.
 #lookup W__quants @Q vec2<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the lowest four pairs of bits of `word` and the lowest four bits of `high`, around 4.
 fn W__threes(word: u32, high: u32) -> vec4<f32> {

@@ -1,6 +1,6 @@
 // Q4_0 by columns: quants [channel][h / 32] vec4 of 8 nibbles a word, scales [channel / 32][h / 8] vec4 of two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 fn W__nibbles(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;

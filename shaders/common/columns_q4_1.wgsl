@@ -1,7 +1,7 @@
 // Q4_1 by columns: quants [channel][h / 32] vec4 of 8 nibbles a word, scales [channel / 32][h / 4] vec4 of (scale, minimum)
 // f16 pairs.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // The integers of the nibbles in the low half of `word` where they lie: 1, 16, 256 and 4096 times too large.
 fn W__in_place(word: u32) -> vec4<f32> {

@@ -1,7 +1,7 @@
 // Q4_K by columns: quants [channel][h / 32] vec4 of 8 nibbles a word; scales of every 256 channels: first [channel / 32][h / 32] three
 // vec4 (low nibbles of scales, low nibbles of minima, their high two bits, scales first), then [h / 4] vec4 of (d, dmin) f16 pairs.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // The integers of the nibbles in the low half of `word` where they lie: 1, 16, 256 and 4096 times too large.
 fn W__in_place(word: u32) -> vec4<f32> {

@@ -1,7 +1,7 @@
 // Q5_0 by columns: of every 32 channels first the low bits, [channel][h / 32] vec4 of 8 nibbles a word, then the fifth bits,
 // [channel][h / 32] words; scales [channel / 32][h / 8] vec4 of two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {

@@ -2,7 +2,7 @@
 // [channel][h / 32] words; scales of every 256 channels: first [channel / 32][h / 32] three
 // vec4 (low nibbles of scales, low nibbles of minima, their high two bits, scales first), then [h / 4] vec4 of (d, dmin) f16 pairs.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
 fn W__fives(word: u32, high: u32) -> vec4<f32> {

@@ -2,7 +2,7 @@
 // bits, [channel][h / 32] two words; scales of every 256 channels: first [channel / 32][h / 32] four vec4 of four signed bytes a
 // word (two of the first 16 channels, two of the others), then [h / 8] vec4 of two f16 a word, d.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 // Integers of the nibbles in the low half of `word` and the lowest four pairs of bits of `high`, around 32.
 fn W__sixes(word: u32, high: u32) -> vec4<f32> {

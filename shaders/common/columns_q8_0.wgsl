@@ -1,6 +1,6 @@
 // Q8_0 by columns: quants [channel][h / 16] vec4 of 4 bytes a word, scales [channel / 32][h / 8] vec4 of two f16 a word.
 #fetch W__quants @Q vec4<u32>
-#lookup W__scales @S vec4<u32>
+#fetch W__scales @S vec4<u32>
 
 alias W__Scales = array<vec4<f32>, 8>;
 
