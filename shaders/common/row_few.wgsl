@@ -3,7 +3,7 @@
 const TN = ${TN}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
-const TOUCHED = ${TOUCHED}u; // 1 where there is no cache to speak of that other workgroups fill
+const TOUCHED = ${TOUCHED}u; // 1 on software adapters; hardware hides the wait behind other workgroups
 
 var<workgroup> partial: array<f32, ${PARTIALS}>;
 
@@ -20,7 +20,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     var sums: array<f32, TN>;
 
-    // The lines of the rows are asked for at once, before they are needed one after the other. What comes goes nowhere.
+    // The lines of the rows are asked for at once, before they are needed one after the other. What comes goes nowhere, which the
+    // compiler cannot know.
     var touched = 0u;
     for (var at = 0u; at < TOUCHED * weight_row_elements(p.steps); at += 4u) {
         for (var n = 0u; n < TN; n++) {

@@ -1,7 +1,8 @@
 //! What kernels only fetch from (`#fetch`, `#lookup`): storage buffers, but textures on software adapters.
 //!
 //! Why textures: llvmpipe loads from storage in a loop over the lanes, which puts every value into a vector by way of memory and
-//! waits for it each time. A texel comes with one load a lane and a transposition, which makes matmuls four times as fast.
+//! waits for it each time. A texel comes with one load a lane and a transposition, which makes matmuls four times as fast. Of a
+//! sampled texture the driver looks after the level of detail besides, so inner loops fetch from storage textures.
 //!
 //! Weights are textures alone. What outlives a pass (keys and values, kept lists, a token's activations) has a mirror, a texture beside its
 //! buffer: what changed is copied into it, or the kernel that writes keeps it. Whatever else is fetched is copied in front of
