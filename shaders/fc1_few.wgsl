@@ -4,6 +4,7 @@
 #lookup kept 3 vec4<u32>
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>; // of every row of the weight, those of other shards too
+#store beside 6
 @group(1) @binding(0) var<uniform> p: Params;
 
 #import row_params

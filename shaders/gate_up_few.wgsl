@@ -5,6 +5,7 @@
 #weights up 3
 #lookup kept 5 vec4<u32>
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
+#store beside 7
 @group(1) @binding(0) var<uniform> p: Params;
 
 #import row_params
@@ -84,9 +85,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if lk == 0u {
+        let to = (p.y_row + token) * p.y_stride + p.y_column + first;
         for (var n = 0u; n < TN; n++) {
             if rows[n] < p.rows {
-                y[(p.y_row + token) * p.y_stride + p.y_column + first + n] = gates[n] / (1.0 + exp(-gates[n])) * ups[n];
+                gates[n] = gates[n] / (1.0 + exp(-gates[n])) * ups[n];
+                y[to + n] = gates[n];
+            }
+        }
+        for (var n = 0u; n + 4u <= TN; n += 4u) {
+            if first + n < p.outputs {
+                beside((to + n) / 4u, vec4<f32>(gates[n], gates[n + 1u], gates[n + 2u], gates[n + 3u]));
             }
         }
     }

@@ -12,10 +12,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let token = group.y;
     let head = head_at(token, member);
     var sum = 0.0;
-    for (var i = lane; i < p.half; i += LANES) {
-        let source = pair_at(head, i);
-        let pair = vec2<f32>(x[source.x], x[source.y]);
-        sum += dot(pair, pair);
+    for (var i = lane; i < p.half / 2u; i += LANES) {
+        let source = pairs_at(head, i);
+        let pairs = vec4<f32>(x[source.x], x[source.y]);
+        sum += dot(pairs, pairs);
     }
     partial[lane] = sum;
     workgroupBarrier();
@@ -36,21 +36,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             return; // an entry that names nobody
         }
     }
-    for (var i = lane; i < p.half; i += LANES) {
-        let source = pair_at(head, i);
-        let weight = pair_at(select(1u, 0u, is_query), i);
-        let normed = vec2<f32>(x[source.x] * scale * of_heads[weight.x], x[source.y] * scale * of_heads[weight.y]);
-        let pair = turned(normed, place.x, i);
+    for (var i = lane; i < p.half / 2u; i += LANES) {
+        let source = pairs_at(head, i);
+        let weight = pairs_at(select(1u, 0u, is_query), i);
+        let normed = vec4<f32>(x[source.x], x[source.y]) * scale * vec4<f32>(of_heads[weight.x], of_heads[weight.y]);
+        let pairs = turned(normed, place.x, i);
         if is_query {
-            x[source.x] = pair.x;
-            x[source.y] = pair.y;
+            x[source.x] = pairs.xy;
+            x[source.y] = pairs.zw;
         } else {
             let at_key = cache_at(token, place.y, kv);
-            let key_to = pair_at(at_key, i);
-            let value_to = pair_at(at_key + p.kv_heads, i);
-            let value = pair_at(head_at(token, member + p.keys), i);
-            cache[key_to.x] = pair.x;
-            cache[key_to.y] = pair.y;
+            let key_to = pairs_at(at_key, i);
+            let value_to = pairs_at(at_key + p.kv_heads, i);
+            let value = pairs_at(head_at(token, member + p.keys), i);
+            cache[key_to.x] = pairs.xy;
+            cache[key_to.y] = pairs.zw;
             cache[value_to.x] = x[value.x];
             cache[value_to.y] = x[value.y];
         }

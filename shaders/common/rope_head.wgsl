@@ -1,5 +1,6 @@
 // Rotary position embedding of queries, in place, and the appending of keys (turned as well) and values to the cache
-// [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values.
+// [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values. Invocations take two
+// pairs of elements of a head at a time, two elements to a load.
 struct Params {
     queries: u32,     // query heads in a row
     keys: u32,        // kv heads in a row; 0 = the row holds queries alone
@@ -13,27 +14,23 @@ struct Params {
     eps: f32,         // of the norm
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read> places: array<vec2<u32>>; // position and slot of every token
-@group(0) @binding(2) var<storage, read> turns: array<vec2<f32>>; // [position][half] cosine and sine
+@group(0) @binding(2) var<storage, read> turns: array<vec4<f32>>; // [position][half / 2] cosine and sine, twice
 @group(0) @binding(3) var<storage, read> list: array<u32>;
-@group(0) @binding(4) var<storage, read_write> cache: array<f32>;
-@group(0) @binding(5) var<storage, read> of_heads: array<f32>; // biases of all heads of q, k and v, norms of q and of k, or nothing
+@group(0) @binding(4) var<storage, read_write> cache: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read> of_heads: array<vec2<f32>>; // biases of all heads of q, k and v, norms of q and of k, or nothing
 @group(1) @binding(0) var<uniform> p: Params;
 
-// The elements of a head that rope turns together: the `i`-th pair of `half`, adjacent or half a head apart.
-fn rope_pair(i: u32, half: u32, adjacent: bool) -> vec2<u32> {
-    return select(vec2<u32>(i, i + half), vec2<u32>(2u * i, 2u * i + 1u), adjacent);
+// Where the `i`-th two pairs of elements of a head lie, of half / 2, where the head is the `head`-th: pairs are adjacent, or their
+// elements half a head apart.
+fn pairs_at(head: u32, i: u32) -> vec2<u32> {
+    return select(vec2<u32>(i, i + p.half / 2u), vec2<u32>(2u * i, 2u * i + 1u), p.adjacent != 0u) + vec2<u32>(head * p.half);
 }
 
-// (a, b) turned by the angle whose cosine and sine `turn` holds.
-fn rope_turn(a: f32, b: f32, turn: vec2<f32>) -> vec2<f32> {
-    return vec2<f32>(a * turn.x - b * turn.y, a * turn.y + b * turn.x);
-}
-
-// The `i`-th pair of elements of a head, where the head begins at `first`.
-fn pair_at(first: u32, i: u32) -> vec2<u32> {
-    return rope_pair(i, p.half, p.adjacent != 0u) + vec2<u32>(first * 2u * p.half);
+// What lies there, as the pairs' first elements and their second ones; and back.
+fn paired(found: vec4<f32>) -> vec4<f32> {
+    return select(found, found.xzyw, p.adjacent != 0u);
 }
 
 // The head of x that is the `member`-th of a token's row.
@@ -49,12 +46,16 @@ fn stacked(member: u32) -> u32 {
     return member;
 }
 
-// A pair of q or k turned, unless the layer is without rope.
-fn turned(pair: vec2<f32>, position: u32, i: u32) -> vec2<f32> {
+// Two pairs of q or k turned, each by the angle whose cosine and sine the table holds, unless the layer is without rope.
+fn turned(found: vec4<f32>, position: u32, i: u32) -> vec4<f32> {
     if p.no_rope != 0u {
-        return pair;
+        return found;
     }
-    return rope_turn(pair.x, pair.y, turns[position * p.half + i]);
+    let pairs = paired(found);
+    let turn = turns[position * (p.half / 2u) + i];
+    let first = pairs.xy * turn.xz - pairs.zw * turn.yw;
+    let second = pairs.xy * turn.yw + pairs.zw * turn.xz;
+    return paired(vec4<f32>(first, second));
 }
 
 // The kv head of the cache that the `member`-th head of a row, a key, belongs to; past them all where the entry names nobody.

@@ -66,9 +66,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if lk == 0u {
+        let to = (p.y_row + token) * p.y_stride + p.y_column + first;
         for (var n = 0u; n < TN; n++) {
             if rows[n] < p.rows {
-                y[(p.y_row + token) * p.y_stride + p.y_column + first + n] = result(sums[n], rows[n]);
+                sums[n] = result(sums[n], rows[n]);
+                y[to + n] = sums[n];
+            }
+        }
+        for (var n = 0u; n + 4u <= TN; n += 4u) {
+            if first + n < p.outputs {
+                beside((to + n) / 4u, vec4<f32>(sums[n], sums[n + 1u], sums[n + 2u], sums[n + 3u]));
             }
         }
     }

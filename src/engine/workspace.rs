@@ -29,7 +29,8 @@ impl Workspace {
         Workspace::with(gpu, model, tokens, &|label, values| gpu.zeros(label, values))
     }
 
-    /// For passes of a token, one after another: what norms and attention write has mirrors, for copies would cost as much as they do.
+    /// For passes of a token, one after another: what matmuls fetch has mirrors, which the kernels keep that write it, for copies would cost
+    /// as much as norms do.
     pub fn lasting(gpu: &Gpu, model: &ModelConfig, samples: usize) -> Result<Workspace> {
         Workspace::with(gpu, model, samples, &|label, values| gpu.mirrored(label, Contents::Zeroed(4 * values as u64)))
     }
@@ -52,7 +53,7 @@ impl Workspace {
             },
             normed: fetched("normed state", tokens * model.hidden_size)?,
             mixed: fetched("mixed values", tokens * width)?,
-            active: gpu.zeros("activations", tokens * stride(model.intermediate_size))?,
+            active: fetched("activations", tokens * stride(model.intermediate_size))?,
             window: None,
             row: None,
         })

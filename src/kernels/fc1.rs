@@ -11,7 +11,15 @@ macro_rules! fc1 {
         $(#[$doc])*
         pub static $constant: Kernel = Kernel {
             source: ShaderSource { name: $name, text: include_str!(concat!("../../shaders/", $name, ".wgsl")) },
-            bindings: &[Access::Fetch, Access::Fetch, Access::Fetch, Access::Fetch, Access::Write, Access::Read],
+            bindings: &[
+                Access::Fetch,
+                Access::Fetch,
+                Access::Fetch,
+                Access::Fetch,
+                Access::Write,
+                Access::Read,
+                Access::Store,
+            ],
             params: matmul_rows::KERNEL.params,
         };
     };

@@ -2,14 +2,17 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{
+    FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, keeps_mirror, matrix, mirror_rows, tile, tiled_variant,
+    wide_rows,
+};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Weight};
 use crate::gpu::{Fetched, Recorder};
 
 super::kernel! {
     /// The op.
-    gate_up [Fetch, Fetch, Fetch, Fetch, Fetch, Fetch, Write] {
+    gate_up [Fetch, Fetch, Fetch, Fetch, Fetch, Fetch, Write, Store] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
@@ -59,6 +62,7 @@ pub fn record(
     // Without a list anything may be bound in its place.
     let list = kept_rows.as_ref().unwrap_or(&inputs).buffer();
     let mut halves = Halves::default();
+    let (stores, y_stride) = (keeps_mirror(y, gate, tokens), super::matmul_columns::stride(outputs));
     for (gate_shard, up_shard) in gate.shards.iter().zip(&up.shards) {
         let (columns, first) = match kept {
             None => (gate_shard.rows as usize, gate_shard.first_row),
@@ -70,7 +74,7 @@ pub fn record(
             steps: (gate.cols / 64) as u32,
             x_row,
             y_row: y.first,
-            y_stride: super::matmul_columns::stride(outputs) as u32,
+            y_stride: y_stride as u32,
             y_column: first,
             unit: kept.map_or(0, |kept| kept.unit as u32),
             first_row: gate_shard.first_row,
@@ -86,11 +90,13 @@ pub fn record(
             &up_shard.scales,
             list,
             y.buffer,
+            y.buffer,
         ];
         let formats = &[gate_shard.format, up_shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::GateUp.shape(rec.gpu());
-            rec.dispatch(&FEW, &shape.of_rows(tier, formats), &params, &buffers, shape.grid(columns, tokens))?;
+            let variant = shape.of_rows(tier, formats).storing(stores);
+            rec.dispatch(&FEW, &variant, &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::GateUp, formats) {
@@ -106,7 +112,7 @@ pub fn record(
             rec.dispatch(&KERNEL, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }
     }
-    Ok(())
+    if stores { Ok(()) } else { mirror_rows(rec, y, y_stride, tokens) }
 }
 
 /// The naive CPU twin: `x [tokens, cols]`, `g` and `u` `[rows, cols]`, kept channels in order.

@@ -2,14 +2,17 @@
 
 use super::half_rows::Halves;
 use super::shapes::Shaped;
-use super::{FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, matrix, tile, tiled_variant, wide_rows};
+use super::{
+    FEW as FEW_TOKENS, Kept, Lent, Rows, TILED_SIDE, is_tiled, keeps_mirror, matrix, mirror_rows, tile, tiled_variant,
+    wide_rows,
+};
 use crate::error::Result;
 use crate::format::{Layout, Weight};
 use crate::gpu::{Buffer, Fetched, Kernel, Recorder};
 
 super::kernel! {
     /// The op.
-    matmul_rows [Fetch, Fetch, Fetch, Fetch, Write] {
+    matmul_rows [Fetch, Fetch, Fetch, Fetch, Write, Store] {
         tokens: u32, outputs: u32, steps: u32, x_row: u32, y_row: u32, y_stride: u32, y_column: u32, unit: u32,
         first_row: u32, rows: u32, exponent: i32, up_exponent: i32,
     }
@@ -63,7 +66,8 @@ pub(super) fn outputs(weight: &Weight, kept: Option<Kept<'_>>) -> usize {
     kept.map_or(weight.rows, |kept| kept.count * kept.unit)
 }
 
-/// Records one of the ops that multiply by rows, with a bias where the op has one. Rows of `y` are so many values apart.
+/// Records one of the ops that multiply by rows, with a bias where the op has one. Rows of `y` are so many values apart, a multiple
+/// of four where `y` has a mirror.
 pub(super) fn dispatch(
     rec: &mut Recorder<'_>,
     kernels: ByRows,
@@ -85,6 +89,7 @@ pub(super) fn dispatch(
     // Without a list anything may be bound in its place.
     let list = kept_rows.as_ref().unwrap_or(&inputs).buffer();
     let mut halves = Halves::default();
+    let stores = keeps_mirror(y, weight, tokens);
     for shard in &weight.shards {
         // Without a list a shard owns its stretch of y; with one, every shard looks at every kept row.
         let (columns, first) = match kept {
@@ -107,10 +112,12 @@ pub(super) fn dispatch(
         };
         let mut buffers = vec![inputs.buffer(), &shard.quants, &shard.scales, list, y.buffer];
         buffers.extend(bias);
+        buffers.push(y.buffer);
         let formats = &[shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::Rows.shape(rec.gpu());
-            rec.dispatch(kernels.few, &shape.of_rows(tier, formats), &params, &buffers, shape.grid(columns, tokens))?;
+            let variant = shape.of_rows(tier, formats).storing(stores);
+            rec.dispatch(kernels.few, &variant, &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];
             match matrix::units(rec.gpu(), Shaped::Rows, formats) {
@@ -127,7 +134,7 @@ pub(super) fn dispatch(
             rec.dispatch(kernels.plain, &tile.variant(formats), &params, &buffers, tile.grid(tokens, columns))?;
         }
     }
-    Ok(())
+    if stores { Ok(()) } else { mirror_rows(rec, y, y_stride, tokens) }
 }
 
 /// The naive CPU twin: `x [tokens, cols]`, `w [rows, cols]`, kept output rows in order.

@@ -36,7 +36,7 @@ pub mod token_importance;
 pub mod top_k;
 
 use crate::error::Result;
-use crate::format::{Layout, WeightFormat};
+use crate::format::{Layout, Weight, WeightFormat};
 use crate::gpu::{Buffer, Fetched, Grid, Kernel, Recorder, Stretches, Substitution, Tier};
 use shapes::Shaped;
 use std::sync::Arc;
@@ -98,6 +98,17 @@ impl<'a> From<&'a Buffer> for Rows<'a> {
     fn from(buffer: &'a Buffer) -> Self {
         Rows { buffer, first: 0 }
     }
+}
+
+/// Whether a matmul by rows keeps the mirror of `y` itself: where one dispatch makes whole rows of it, of a few tokens.
+fn keeps_mirror(y: Rows<'_>, weight: &Weight, tokens: usize) -> bool {
+    y.buffer.is_mirrored() && weight.shards.len() == 1 && tokens <= FEW
+}
+
+/// Has `tokens` rows of `stride` values copied to the mirror that their kernel did not keep, if there is one.
+fn mirror_rows(rec: &mut Recorder<'_>, rows: Rows<'_>, stride: usize, tokens: usize) -> Result<()> {
+    let quads = (stride / 4) as u32;
+    rec.mirror(rows.buffer, Stretches::one(rows.first * quads, tokens as u32 * quads))
 }
 
 /// A buffer as kernels fetch from it: itself, or on software adapters a copy of what they need of it, where it has no mirror.
@@ -322,6 +333,10 @@ fn storing(tier: Tier, variant: Substitution) -> Vec<Substitution> {
     }
 }
 
+fn storing_all(tier: Tier, variants: Vec<Substitution>) -> Vec<Substitution> {
+    variants.into_iter().flat_map(|variant| storing(tier, variant)).collect()
+}
+
 /// The variant of the norms, whose workgroups have a row each: of a decoded token there is one, and all that is left to add to it.
 fn norm_variant(tier: Tier) -> Substitution {
     Substitution::numbers(&[("LANES", if tier == Tier::Gpu { 256 } else { lanes(tier) })])
@@ -383,12 +398,12 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&dropped_mean::KERNEL, plain()),
         (&embed::KERNEL, embed::variants(tier)),
         (&fc1::KERNEL, variants(tier, 1)),
-        (&fc1::FEW, few_variants(tier, Shaped::Rows, 1)),
+        (&fc1::FEW, storing_all(tier, few_variants(tier, Shaped::Rows, 1))),
         (&fluctuation::KERNEL, plain()),
         (&fma_chain::KERNEL, fma_chain::variants(tier)),
         (&fusion::KERNEL, plain()),
         (&gate_up::KERNEL, variants(tier, 2)),
-        (&gate_up::FEW, few_variants(tier, Shaped::GateUp, 2)),
+        (&gate_up::FEW, storing_all(tier, few_variants(tier, Shaped::GateUp, 2))),
         (&gather_probe::KERNEL, plain()),
         (&half_rows::KERNEL, plain()),
         (&history_share::KERNEL, plain()),

@@ -26,7 +26,7 @@ pub static NORMED: Kernel = Kernel {
 pub struct Turns<'a> {
     /// `[position][head_dim / 2]` cosine and sine.
     pub table: &'a Buffer,
-    /// Elements of a head.
+    /// Elements of a head, a multiple of 4.
     pub head_dim: usize,
     /// Whether elements `2i` and `2i + 1` pair, or `i` and `i + head_dim / 2`.
     pub adjacent: bool,
@@ -106,7 +106,7 @@ pub fn record(
             rec.dispatch(&NORMED, &super::lanes_variant(tier), &params, &buffers(norms), [members, tokens, 1])?;
         }
         (None, bias) => {
-            let grid = [(members * half).div_ceil(lanes(tier)), tokens, 1];
+            let grid = [(members * (half / 2)).div_ceil(lanes(tier)), tokens, 1];
             let last = bias.unwrap_or(turns.table);
             rec.dispatch(&KERNEL, &variant(tier, bias.is_some()), &params, &buffers(last), grid)?;
         }

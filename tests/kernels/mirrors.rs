@@ -104,3 +104,47 @@ fn attention_keeps_the_mirror_of_what_it_writes() {
         }
     }
 }
+
+/// Of one token and two, whose kernels keep the mirror themselves where they make whole rows, and of three.
+#[test]
+fn matmuls_by_rows_keep_the_mirror_of_what_they_write() {
+    use secateur::format::{HostTensor, Layout, Weight, WeightFormat};
+    use secateur::kernels::Kept;
+    const ROWS: usize = 900;
+    const COLS: usize = 128;
+    let mut random = Random(28);
+    for tier in [Tier::Software, Tier::Gpu] {
+        let device = super::device(tier, Manner::Trusted);
+        for (tokens, rows_per_shard, kept) in [
+            (1, ROWS, None),
+            (1, ROWS, Some(356)),
+            (2, ROWS, Some(12)),
+            (2, 400, None),
+            (1, 400, Some(356)),
+            (3, ROWS, None),
+        ] {
+            let mut weight = |name| {
+                let values: Vec<f32> = random.values(ROWS * COLS, 1.0);
+                let bytes = bytemuck::cast_slice(&values);
+                let tensor = HostTensor { name, format: WeightFormat::F32, rows: ROWS, cols: COLS, bytes };
+                Weight::upload(&device.gpu, tensor, Layout::Rows, rows_per_shard).expect("a weight")
+            };
+            let (gate, up) = (weight("gate"), weight("up"));
+            let bias = device.input(&random.values(ROWS, 1.0), 0);
+            let x = device.input(&random.values(tokens * COLS, 1.0), 0);
+            let list = kept.map(|count| (device.input(&random.subset(ROWS, count), 0), count));
+            let kept = || list.as_ref().map(|(list, count)| Kept { list, count: *count, unit: 1 });
+            let width = kept().map_or(ROWS, |kept| kept.count);
+            for what in ["gate_up", "fc1"] {
+                let y = mirrored(device, tokens, width);
+                let rows = Rows { buffer: &y, first: FIRST as u32 };
+                let case = format!("{what} of {tokens} tokens, {width} outputs, {rows_per_shard} to a shard");
+                device.run(&case, |recorder| match what {
+                    "gate_up" => kernels::gate_up::record(recorder, (&x).into(), (&gate, &up), kept(), rows, tokens),
+                    _ => kernels::fc1::record(recorder, (&x).into(), (&gate, &bias), kept(), rows, tokens),
+                });
+                same_in_both(device, &case, &y, (tokens, width));
+            }
+        }
+    }
+}
