@@ -8,7 +8,7 @@ use naga::{
     AddressSpace, ImageClass, ImageDimension, Module, ScalarKind, ShaderStage, StorageAccess, StorageFormat, TypeInner,
 };
 use secateur::format::{Layout, WeightFormat};
-use secateur::gpu::{Access, Kernel, ShaderSource, Substitution, Tier, resolve};
+use secateur::gpu::{Access, Kernel, ShaderSource, Substitution, Tier, element_words, resolve};
 use secateur::kernels::registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -306,4 +306,16 @@ fn repetitions_are_written_out() {
     let numbers = Substitution::numbers(&[("ROWS", 2), ("COLUMNS", 1)]);
     let resolved = resolve(ShaderSource { name: "made_up", text }, &numbers, Tier::Gpu).expect("a shader");
     assert_eq!(resolved, "let s_0_0 = 0u;\nlet s_1_0 = 1u;\nlast\n");
+}
+
+/// What is asked for early lies in the plane, and is a row's own.
+#[test]
+fn decoders_know_how_long_their_rows_are() {
+    for format in WeightFormat::ALL {
+        let decoder = format.decoder(Layout::Rows);
+        let [quants, _] = format.plane_bytes(Layout::Rows, 1, 256);
+        let elements = quants / 4 / u64::from(element_words(decoder)[0]);
+        let said = format!("const W__PER_256 = {elements}u;");
+        assert!(decoder.contains(&said), "{}: the decoder does not say `{said}`", format.name());
+    }
 }
