@@ -2,6 +2,8 @@
 struct Params {
     channels: u32,
     blocks: u32, // outputs of this shard / 32
+    block_quants: u32, // see column_block
+    block_scales: u32,
     add: u32,    // whether an earlier shard's part is there already
     degree: u32, // 1, 2 or 4
 }
@@ -10,6 +12,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> power: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
+#import column_block
+
 @compute @workgroup_size(${LANES})
 fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     let c = at.x;
@@ -17,9 +21,10 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
         return;
     }
     var sum = 0.0;
-    for (var block = 0u; block < p.blocks; block++) {
-        var scales = weight_column_scales(c / 32u, block, p.blocks);
-        let w = weight_column(c, block, p.blocks, &scales);
+    for (var index = 0u; index < p.blocks; index++) {
+        let block = block_of(index);
+        var scales = weight_column_scales(c / 32u, block);
+        let w = weight_column(c, block, &scales);
         for (var i = 0u; i < 8u; i++) {
             let square = w[i] * w[i];
             if p.degree == 4u {

@@ -13,7 +13,6 @@
 const TN = ${TN}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
-const TOUCHED = ${TOUCHED}u; // see row_few
 
 var<workgroup> partial: array<vec2<f32>, ${PARTIALS}>;
 
@@ -33,12 +32,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     // See row_few.
     var touched = 0u;
-    for (var at = 0u; at < TOUCHED * gate_row_elements(p.steps); at += 4u) {
+    for (var at = 0u; at < ${SOFTWARE}u * gate_row_elements(p.steps); at += 4u) {
         for (var n = 0u; n < TN; n++) {
             touched |= gate_touch(min(rows[n], p.rows - 1u), at, p.steps);
         }
     }
-    for (var at = 0u; at < TOUCHED * up_row_elements(p.steps); at += 4u) {
+    for (var at = 0u; at < ${SOFTWARE}u * up_row_elements(p.steps); at += 4u) {
         for (var n = 0u; n < TN; n++) {
             touched |= up_touch(min(rows[n], p.rows - 1u), at, p.steps);
         }

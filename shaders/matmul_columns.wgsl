@@ -34,7 +34,8 @@ fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let column = group.x * LN + lane % LN;
     let owned = column < p.blocks * p.parts;
-    let block = column % p.blocks;
+    let number = column % p.blocks;
+    let block = block_of(number);
     let part = min(column / p.blocks, p.parts - 1u);
     let tile_m = (group.y * LM + lane / LN) * TM;
 
@@ -62,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             next = kept_before(run * 32u + 32u);
         }
         let end = next;
-        var scales = weight_column_scales(scale_group, block, p.blocks);
+        var scales = weight_column_scales(scale_group, block);
         for (var quad = first / 4u; quad * 4u < end; quad++) {
             let channels = min(channels_of(quad * 4u), vec4<u32>(p.channels - 1u));
             let inputs = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
@@ -75,29 +76,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var m = 0u; m < TM; m++) {
                 xs[m] = values[m].x;
             }
-            take(weight_column(channels.x, block, p.blocks, &scales), xs);
+            take(weight_column(channels.x, block, &scales), xs);
             var ys: array<f32, TM>;
             for (var m = 0u; m < TM; m++) {
                 ys[m] = values[m].y;
             }
-            take(weight_column(channels.y, block, p.blocks, &scales), ys);
+            take(weight_column(channels.y, block, &scales), ys);
             var zs: array<f32, TM>;
             for (var m = 0u; m < TM; m++) {
                 zs[m] = values[m].z;
             }
-            take(weight_column(channels.z, block, p.blocks, &scales), zs);
+            take(weight_column(channels.z, block, &scales), zs);
             var ws: array<f32, TM>;
             for (var m = 0u; m < TM; m++) {
                 ws[m] = values[m].w;
             }
-            take(weight_column(channels.w, block, p.blocks, &scales), ws);
+            take(weight_column(channels.w, block, &scales), ws);
         }
     }
 
     if owned {
         for (var m = 0u; m < TM; m++) {
             if tile_m + m < p.tokens {
-                let at = part * p.part_stride + (p.y_row + tile_m + m) * p.y_stride + p.y_column + block * 8u;
+                let at = part * p.part_stride + (p.y_row + tile_m + m) * p.y_stride + p.y_column + number * 8u;
                 for (var n = 0u; n < 8u; n++) {
                     var value = sums[m * 8u + n];
                     if p.add != 0u {

@@ -28,7 +28,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let lk = lane / LN;
     let column = workgroup.x * LN + lane % LN;
     let owned = column < p.blocks * p.parts;
-    let block = column % p.blocks;
+    let number = column % p.blocks;
+    let block = block_of(number);
     let part = min(column / p.blocks, p.parts - 1u);
     let token = workgroup.y;
     let a_row = (p.a_row + token) * (p.a_stride / 4u);
@@ -48,17 +49,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if LIST == WHOLE {
                 channel = channels_of(first).x;
             }
-            var group = weight_group(channel / 32u, block, p.blocks);
+            var group = weight_group(channel / 32u, block);
             for (var i = 0u; i < min(32u, p.inputs - first); i += 4u) {
                 let inputs = vec4<u32>(first + i) + vec4<u32>(0u, 1u, 2u, 3u);
                 let values = select(vec4<f32>(), a(a_row + (first + i) / 4u), inputs < vec4<u32>(p.inputs));
                 let channels = min(inputs - vec4<u32>(first) + vec4<u32>(channel), vec4<u32>(p.channels - 1u));
-                weight_group_add(channels.x, values.x, block, p.blocks, &group);
-                weight_group_add(channels.y, values.y, block, p.blocks, &group);
-                weight_group_add(channels.z, values.z, block, p.blocks, &group);
-                weight_group_add(channels.w, values.w, block, p.blocks, &group);
+                weight_group_add(channels.x, values.x, block, &group);
+                weight_group_add(channels.y, values.y, block, &group);
+                weight_group_add(channels.z, values.z, block, &group);
+                weight_group_add(channels.w, values.w, block, &group);
             }
-            weight_group_end(channel / 32u, block, p.blocks, &group, &sums);
+            weight_group_end(channel / 32u, block, &group, &sums);
         }
     } else {
         var next = kept_before(first_run * 32u);
@@ -66,7 +67,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let first = next;
             next = kept_before(run * 32u + 32u);
             let end = next;
-            var group = weight_group(run, block, p.blocks);
+            var group = weight_group(run, block);
             // A quadruple that lies across two groups is taken twice, each time with the other group's inputs as zeros: cheaper than a
             // condition, of which software adapters run both sides.
             for (var quad = first / 4u; quad * 4u < end; quad++) {
@@ -77,12 +78,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 channels = min(channels, vec4<u32>(p.channels - 1u));
                 let inputs = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
                 let values = select(vec4<f32>(), a(a_row + quad), (inputs >= vec4<u32>(first)) & (inputs < vec4<u32>(end)));
-                weight_group_add(channels.x, values.x, block, p.blocks, &group);
-                weight_group_add(channels.y, values.y, block, p.blocks, &group);
-                weight_group_add(channels.z, values.z, block, p.blocks, &group);
-                weight_group_add(channels.w, values.w, block, p.blocks, &group);
+                weight_group_add(channels.x, values.x, block, &group);
+                weight_group_add(channels.y, values.y, block, &group);
+                weight_group_add(channels.z, values.z, block, &group);
+                weight_group_add(channels.w, values.w, block, &group);
             }
-            weight_group_end(run, block, p.blocks, &group, &sums);
+            weight_group_end(run, block, &group, &sums);
         }
     }
 
@@ -104,7 +105,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
     if lk == 0u && owned {
-        let at = part * p.part_stride + (p.y_row + token) * p.y_stride + p.y_column + block * 8u;
+        let at = part * p.part_stride + (p.y_row + token) * p.y_stride + p.y_column + number * 8u;
         for (var n = 0u; n < 8u; n++) {
             var value = sums[n];
             if p.add != 0u {

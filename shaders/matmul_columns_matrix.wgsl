@@ -52,12 +52,12 @@ fn main(
     for (var tile = group.z * tiles / p.parts; tile < (group.z + 1u) * tiles / p.parts; tile++) {
         load_inputs(lane, first_token, x_row, tile);
         for (var i = lane; i < 64u; i += LANES) {
-            let block = min(group.x * 2u + i / 32u, p.blocks - 1u);
+            let block = block_of(min(group.x * 2u + i / 32u, p.blocks - 1u));
             // An input past the last is one that is there: its activations are zeros.
             let input = min(tile * DEPTH + i % 32u, p.inputs - 1u);
             let channel = min(channels_of(input / 4u * 4u)[input % 4u], p.channels - 1u);
-            var scales = weight_column_scales(channel / 32u, block, p.blocks);
-            var w = weight_column(channel, block, p.blocks, &scales);
+            var scales = weight_column_scales(channel / 32u, block);
+            var w = weight_column(channel, block, &scales);
             for (var k = 0u; k < 8u; k++) {
                 keep_weights(i % 32u * W_STRIDE + i / 32u * 32u + k * 4u, w[k] * power(-p.exponent));
             }

@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_token = group.y * TOKENS;
     let m = lane / 16u;
     let n = lane % 16u;
-    let block = min(group.x * 2u + lane / 32u % 2u, p.blocks - 1u);
+    let block = block_of(min(group.x * 2u + lane / 32u % 2u, p.blocks - 1u));
     // Tiles of inputs, cut into parts as evenly as whole ones allow.
     let tiles = (p.inputs + DEPTH - 1u) / DEPTH;
     var sums: array<vec4<f32>, 8>;
@@ -39,8 +39,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             // An input past the last is one that is there: its activations are zeros.
             let input = min(tile * DEPTH + lane % 32u, p.inputs - 1u);
             let channel = min(channels_of(input / 4u * 4u)[input % 4u], p.channels - 1u);
-            var scales = weight_column_scales(channel / 32u, block, p.blocks);
-            var w = weight_column(channel, block, p.blocks, &scales);
+            var scales = weight_column_scales(channel / 32u, block);
+            var w = weight_column(channel, block, &scales);
             for (var i = 0u; i < 8u; i++) {
                 ws[place_of_w(lane % 32u, lane / 32u * 8u + i)] = w[i];
             }

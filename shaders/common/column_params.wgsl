@@ -9,6 +9,8 @@ struct Params {
     y_stride: u32, // columns of a row of y / 4
     y_column: u32, // first column of y / 4
     blocks: u32,   // outputs of this shard / 32
+    block_quants: u32, // see column_block
+    block_scales: u32,
     parts: u32,    // shares of the channels that stay apart
     part_stride: u32, // from one part of y to the next, / 4
     unit: u32,     // inputs of an entry of `kept`: 1, or a multiple of 4; 0 = no list: input j is channel j
@@ -17,6 +19,7 @@ struct Params {
 }
 
 #import divided
+#import column_block
 
 // The channels of inputs j to j + 3.
 fn channels_of(j: u32) -> vec4<u32> {

@@ -16,9 +16,9 @@ fn W__levels(word: u32) -> vec4<f32> {
 
 alias W__Scales = array<vec4<f32>, 8>;
 
-// Scales of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let at = (group * blocks + block) * 4u;
+// Scales of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let at = block.scales + (group * block.count + block.index) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
         let d = W__scales(at + i);
@@ -29,8 +29,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The integers of `channel` for those outputs.
-fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
-    let q = W__quants(channel * blocks + block);
+fn W__column_integers(channel: u32, block: Block) -> array<vec4<f32>, 8> {
+    let q = W__quants(block.quants + channel * block.count + block.index);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__levels(q[c]);

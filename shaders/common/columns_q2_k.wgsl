@@ -22,17 +22,17 @@ struct W__Scales {
     far_minimum: vec4<u32>,
 }
 
-// That of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, read once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let part = group / 8u * blocks * 40u;
-    let at = part + (group % 8u * blocks + block) * 4u;
+// That of the 32 outputs of `block` for the 32 channels of `group`, read once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let part = block.scales + group / 8u * block.count * 40u;
+    let at = part + (group % 8u * block.count + block.index) * 4u;
     var s: W__Scales;
     s.near = W__scales(at);
     s.far = W__scales(at + 1u);
     s.near_minimum = W__scales(at + 2u);
     s.far_minimum = W__scales(at + 3u);
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales(part + 32u * blocks + block * 8u + i);
+        let pairs = W__scales(part + 32u * block.count + block.index * 8u + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -44,8 +44,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants(channel * blocks + block);
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let q = W__quants(block.quants + channel * block.count + block.index);
     let is_far = channel % 32u > 15u;
     let scale = select((*scales).near, (*scales).far, is_far);
     let minimum = select((*scales).near_minimum, (*scales).far_minimum, is_far);

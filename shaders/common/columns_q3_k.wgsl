@@ -22,16 +22,16 @@ struct W__Scales {
     far: array<vec4<f32>, 8>,
 }
 
-// Those of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let part = group / 8u * blocks * 28u;
-    let at = part + (group % 8u * blocks + block) * 3u;
+// Those of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let part = block.scales + group / 8u * block.count * 28u;
+    let at = part + (group % 8u * block.count + block.index) * 3u;
     let near = W__scales(at);
     let far = W__scales(at + 1u);
     let high = W__scales(at + 2u);
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let halves = W__scales(part + 24u * blocks + block * 4u + i / 2u);
+        let halves = W__scales(part + 24u * block.count + block.index * 4u + i / 2u);
         let pair = select(halves.xy, halves.zw, i % 2u == 1u);
         let d = vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
         let nibbles = 16u * (i % 2u);
@@ -43,11 +43,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let group = channel / 32u * blocks * 48u;
-    let at = channel % 32u * blocks + block;
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let group = block.quants + channel / 32u * block.count * 48u;
+    let at = channel % 32u * block.count + block.index;
     let q = W__quants(group + at);
-    let high = W__quants(group + 32u * blocks + at / 2u)[at % 2u];
+    let high = W__quants(group + 32u * block.count + at / 2u)[at % 2u];
     let is_far = channel % 32u > 15u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {

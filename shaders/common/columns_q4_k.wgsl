@@ -20,16 +20,16 @@ struct W__Scales {
     minimum: array<vec4<f32>, 8>,
 }
 
-// Those of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let part = group / 8u * blocks * 32u;
-    let at = part + (group % 8u * blocks + block) * 3u;
+// Those of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let part = block.scales + group / 8u * block.count * 32u;
+    let at = part + (group % 8u * block.count + block.index) * 3u;
     let scale = W__scales(at);
     let minimum = W__scales(at + 1u);
     let high = W__scales(at + 2u);
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales(part + 24u * blocks + block * 8u + i);
+        let pairs = W__scales(part + 24u * block.count + block.index * 8u + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -44,8 +44,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants(channel * blocks + block);
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let q = W__quants(block.quants + channel * block.count + block.index);
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__in_place(q[c]) * (*scales).scale[2u * c] - (*scales).minimum[2u * c];

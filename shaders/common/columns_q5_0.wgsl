@@ -11,9 +11,9 @@ fn W__fives(word: u32, high: u32) -> vec4<f32> {
 
 alias W__Scales = array<vec4<f32>, 8>;
 
-// Scales of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let at = (group * blocks + block) * 4u;
+// Scales of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let at = block.scales + (group * block.count + block.index) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
         let d = W__scales(at + i);
@@ -24,11 +24,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The integers of `channel` for those outputs.
-fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
-    let group = channel / 32u * blocks * 40u;
-    let at = channel % 32u * blocks + block;
+fn W__column_integers(channel: u32, block: Block) -> array<vec4<f32>, 8> {
+    let group = block.quants + channel / 32u * block.count * 40u;
+    let at = channel % 32u * block.count + block.index;
     let q = W__quants(group + at);
-    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
+    let high = W__quants(group + 32u * block.count + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         w[2u * c] = W__fives(q[c], high >> (8u * c)) - 16.0;

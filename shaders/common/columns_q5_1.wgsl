@@ -15,9 +15,9 @@ struct W__Scales {
     minimum: array<vec4<f32>, 8>,
 }
 
-// Those of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let at = (group * blocks + block) * 8u;
+// Those of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let at = block.scales + (group * block.count + block.index) * 8u;
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
         let pairs = W__scales(at + i);
@@ -32,11 +32,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let group = channel / 32u * blocks * 40u;
-    let at = channel % 32u * blocks + block;
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let group = block.quants + channel / 32u * block.count * 40u;
+    let at = channel % 32u * block.count + block.index;
     let q = W__quants(group + at);
-    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
+    let high = W__quants(group + 32u * block.count + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         let e = 2u * c;

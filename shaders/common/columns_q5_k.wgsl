@@ -22,16 +22,16 @@ struct W__Scales {
     minimum: array<vec4<f32>, 8>,
 }
 
-// Those of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let part = group / 8u * blocks * 32u;
-    let at = part + (group % 8u * blocks + block) * 3u;
+// Those of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let part = block.scales + group / 8u * block.count * 32u;
+    let at = part + (group % 8u * block.count + block.index) * 3u;
     let scale = W__scales(at);
     let minimum = W__scales(at + 1u);
     let high = W__scales(at + 2u);
     var s: W__Scales;
     for (var i = 0u; i < 8u; i++) {
-        let pairs = W__scales(part + 24u * blocks + block * 8u + i);
+        let pairs = W__scales(part + 24u * block.count + block.index * 8u + i);
         let a = unpack2x16float(pairs.x);
         let b = unpack2x16float(pairs.y);
         let c = unpack2x16float(pairs.z);
@@ -45,11 +45,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let group = channel / 32u * blocks * 40u;
-    let at = channel % 32u * blocks + block;
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let group = block.quants + channel / 32u * block.count * 40u;
+    let at = channel % 32u * block.count + block.index;
     let q = W__quants(group + at);
-    let high = W__quants(group + 32u * blocks + at / 4u)[at % 4u];
+    let high = W__quants(group + 32u * block.count + at / 4u)[at % 4u];
     var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < 4u; c++) {
         let e = 2u * c;

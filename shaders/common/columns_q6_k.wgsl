@@ -16,13 +16,13 @@ struct W__Scales {
     far: array<vec4<f32>, 8>,
 }
 
-// Those of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let part = group / 8u * blocks * 36u;
-    let at = part + (group % 8u * blocks + block) * 4u;
+// Those of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let part = block.scales + group / 8u * block.count * 36u;
+    let at = part + (group % 8u * block.count + block.index) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
-        let d = W__scales(part + 32u * blocks + block * 4u + i);
+        let d = W__scales(part + 32u * block.count + block.index * 4u + i);
         let even = vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y));
         let odd = vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w));
         let near = W__scales(at + i / 2u);
@@ -37,11 +37,11 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: u32, blocks: u32, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let group = channel / 32u * blocks * 48u;
-    let at = channel % 32u * blocks + block;
+fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+    let group = block.quants + channel / 32u * block.count * 48u;
+    let at = channel % 32u * block.count + block.index;
     let q = W__quants(group + at);
-    let two = W__quants(group + 32u * blocks + at / 2u);
+    let two = W__quants(group + 32u * block.count + at / 2u);
     let high = select(two.xy, two.zw, at % 2u == 1u);
     let is_far = channel % 32u > 15u;
     var w: array<vec4<f32>, 8>;

@@ -4,9 +4,9 @@
 
 alias W__Scales = array<vec4<f32>, 8>;
 
-// Scales of the 32 outputs of `block` (of `blocks`) for the 32 channels of `group`, unpacked once for all of them.
-fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
-    let at = (group * blocks + block) * 4u;
+// Scales of the 32 outputs of `block` for the 32 channels of `group`, unpacked once for all of them.
+fn W__column_scales(group: u32, block: Block) -> W__Scales {
+    let at = block.scales + (group * block.count + block.index) * 4u;
     var s: W__Scales;
     for (var i = 0u; i < 4u; i++) {
         let d = W__scales(at + i);
@@ -17,8 +17,8 @@ fn W__column_scales(group: u32, block: u32, blocks: u32) -> W__Scales {
 }
 
 // The integers of `channel` for those outputs.
-fn W__column_integers(channel: u32, block: u32, blocks: u32) -> array<vec4<f32>, 8> {
-    let at = (channel * blocks + block) * 2u;
+fn W__column_integers(channel: u32, block: Block) -> array<vec4<f32>, 8> {
+    let at = block.quants + (channel * block.count + block.index) * 2u;
     var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 2u; i++) {
         let q = W__quants(at + i);

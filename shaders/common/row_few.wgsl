@@ -3,7 +3,6 @@
 const TN = ${TN}u;
 const LN = ${LN}u;
 const LK = ${LK}u;
-const TOUCHED = ${TOUCHED}u; // 1 on software adapters; hardware hides the wait behind other workgroups
 
 var<workgroup> partial: array<f32, ${PARTIALS}>;
 
@@ -21,9 +20,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums: array<f32, TN>;
 
     // The lines of the rows are asked for at once, before they are needed one after the other. What comes goes nowhere, which the
-    // compiler cannot know.
+    // compiler cannot know. Hardware hides the wait behind other workgroups.
     var touched = 0u;
-    for (var at = 0u; at < TOUCHED * weight_row_elements(p.steps); at += 4u) {
+    for (var at = 0u; at < ${SOFTWARE}u * weight_row_elements(p.steps); at += 4u) {
         for (var n = 0u; n < TN; n++) {
             touched |= weight_touch(min(rows[n], p.rows - 1u), at, p.steps);
         }

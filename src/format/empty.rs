@@ -1,6 +1,6 @@
 //! Weights of a shape that are given their values on the device.
 
-use super::weight::check_shard;
+use super::weight::{block_elements, check_shard};
 use super::{Layout, Shard, Weight, WeightFormat};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Contents, Gpu, element_words};
@@ -35,6 +35,7 @@ impl Weight {
         }
         check_shard(gpu, name, (format, layout), cols, rows_per_shard)?;
         let elements = element_words(format.decoder(layout));
+        let block = block_elements(gpu, format, layout, cols);
         let mut shards = Vec::new();
         for (index, first) in (0..).zip((0..rows).step_by(rows_per_shard)) {
             let count = rows_per_shard.min(rows - first);
@@ -48,6 +49,7 @@ impl Weight {
                 rows: count as u32,
                 quants: gpu.into_fetched(name, quants, elements[0])?,
                 scales: gpu.into_fetched(name, scales, elements[1])?,
+                block,
                 largest,
             });
         }

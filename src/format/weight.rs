@@ -1,8 +1,8 @@
 //! A weight on the GPU: its planes, cut by outputs into shards that each fit one binding of the device.
 
-use super::{COLUMN_BLOCK, Layout, WeightFormat};
+use super::{COLUMN_BLOCK, Layout, Planes, WeightFormat};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Gpu, element_words};
+use crate::gpu::{Buffer, Gpu, Tier, element_words};
 
 /// Some consecutive outputs of a weight.
 pub struct Shard {
@@ -16,6 +16,8 @@ pub struct Shard {
     pub quants: Buffer,
     /// Scales and minima (16 unused bytes for floats).
     pub scales: Buffer,
+    /// Elements of the two planes that 32 outputs take where they lie by themselves (see [`lies_in_blocks`]); 0 elsewhere.
+    pub block: [u32; 2],
     /// What no value's magnitude exceeds; looked for where the device has matrix units, 0 elsewhere.
     pub largest: f32,
 }
@@ -72,6 +74,35 @@ impl<'a> HostTensor<'a> {
     }
 }
 
+/// Whether every 32 outputs of a weight lie by themselves, one block's planes behind those of the one before: columns on software adapters.
+/// What an invocation reads of its block is a stream then, whichever channels are kept; hardware reads the blocks of neighbours together.
+pub(crate) fn lies_in_blocks(tier: Tier, layout: Layout) -> bool {
+    (tier, layout) == (Tier::Software, Layout::Columns)
+}
+
+/// [`Shard::block`] of a weight of `cols` inputs.
+pub(super) fn block_elements(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usize) -> [u32; 2] {
+    if !lies_in_blocks(gpu.tier(), layout) {
+        return [0; 2];
+    }
+    let (bytes, words) = (format.plane_bytes(layout, COLUMN_BLOCK, cols), element_words(format.decoder(layout)));
+    std::array::from_fn(|plane| bytes[plane] as u32 / 4 / words[plane])
+}
+
+/// The planes of some rows as they lie on devices of a tier.
+fn planes(tier: Tier, (format, layout): (WeightFormat, Layout), bytes: &[u8], rows: usize, cols: usize) -> Planes {
+    if !lies_in_blocks(tier, layout) {
+        return format.pack(layout, bytes, rows, cols);
+    }
+    let mut planes = Planes { quants: Vec::new(), scales: Vec::new() };
+    for block in bytes.chunks_exact((bytes.len() / (rows / COLUMN_BLOCK)).max(1)) {
+        let Planes { quants, scales } = format.pack(layout, block, COLUMN_BLOCK, cols);
+        planes.quants.extend(quants);
+        planes.scales.extend(scales);
+    }
+    planes
+}
+
 /// Outputs that one shard may hold on `gpu`.
 pub fn rows_per_shard(gpu: &Gpu, format: WeightFormat, layout: Layout, cols: usize) -> usize {
     let rows = gpu.max_binding() as usize / format.plane_bytes_per_row(layout, cols).max(1);
@@ -123,17 +154,19 @@ impl Weight {
         }
         check_shard(gpu, name, (format, layout), cols, rows_per_shard)?;
         let [quants, scales] = element_words(format.decoder(layout));
+        let block = block_elements(gpu, format, layout, cols);
         let mut shards = Vec::new();
         for first in (0..rows).step_by(rows_per_shard) {
             let count = rows_per_shard.min(rows - first);
             let part = tensor.check_finite(first..first + count)?;
-            let planes = format.pack(layout, part, count, cols);
+            let planes = planes(gpu.tier(), (format, layout), part, count, cols);
             shards.push(Shard {
                 format,
                 first_row: first as u32,
                 rows: count as u32,
                 quants: gpu.fetched(name, &planes.quants, quants)?,
                 scales: gpu.fetched(name, &planes.scales, scales)?,
+                block,
                 largest: if gpu.matrix_units().is_some() { format.largest(part) } else { 0.0 },
             });
         }

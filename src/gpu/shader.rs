@@ -11,7 +11,7 @@
 //!   storage textures that WebGPU grants everywhere, and their elements may have fewer words;
 //! - `#store NAME BINDING` declares a function `NAME` of an index and a `vec4<f32>`, which writes into the texture beside a buffer where the
 //!   variant is one that does ([`Substitution::stores`]), and nothing elsewhere;
-//! - `${NAME}` inserts a number of the variant;
+//! - `${NAME}` inserts a number of the variant, `${SOFTWARE}` 1 for software adapters and 0 for hardware;
 //! - lines between `#repeat i NAME` and `#end` come as often as that number says, with `${i}` = 0, 1 and so on.
 
 use super::Tier;
@@ -62,6 +62,7 @@ impl Substitution {
 }
 
 const COMMON: &[ShaderSource] = &[
+    ShaderSource { name: "column_block", text: include_str!("../../shaders/common/column_block.wgsl") },
     ShaderSource { name: "column_group", text: include_str!("../../shaders/common/column_group.wgsl") },
     ShaderSource { name: "column_integers", text: include_str!("../../shaders/common/column_integers.wgsl") },
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
@@ -93,7 +94,8 @@ pub fn resolve(source: ShaderSource, variant: &Substitution, tier: Tier) -> Resu
     assemble(source.name, source.text, &mut variant.weights.iter(), &mut text)?;
     text = fetching(&text, tier, variant.stores()).map_err(|what| format!("{}: {what}", source.name))?;
     text = repeated(&mut text.lines(), variant, false).map_err(|what| format!("{}: {what}", source.name))?;
-    for (name, value) in &variant.numbers {
+    let software = ("SOFTWARE", (tier == Tier::Software).into());
+    for (name, value) in variant.numbers.iter().chain([&software]) {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
     }
     match text.find("${") {

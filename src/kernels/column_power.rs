@@ -8,7 +8,7 @@ use crate::gpu::{Buffer, Recorder, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    column_power [Fetch, Fetch, Write] { channels: u32, blocks: u32, add: u32, degree: u32 }
+    column_power [Fetch, Fetch, Write] { channels: u32, blocks: u32, block_quants: u32, block_scales: u32, add: u32, degree: u32 }
 }
 
 /// What is made of a column of weights.
@@ -44,7 +44,9 @@ pub fn record(rec: &mut Recorder<'_>, weight: &Weight, degree: Degree, power: &B
     };
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
-        let params = Params { channels: weight.cols as u32, blocks, add: (shard.first_row > 0).into(), degree };
+        let [block_quants, block_scales] = shard.block;
+        let add = (shard.first_row > 0).into();
+        let params = Params { channels: weight.cols as u32, blocks, block_quants, block_scales, add, degree };
         let grid = [params.channels.div_ceil(lanes(tier)), 1, 1];
         rec.dispatch(&KERNEL, &variant(tier, shard.format), &params, &[&shard.quants, &shard.scales, power], grid)?;
     }

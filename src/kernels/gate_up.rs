@@ -95,7 +95,7 @@ pub fn record(
         let formats = &[gate_shard.format, up_shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::GateUp.shape(rec.gpu());
-            let variant = shape.of_rows(tier, formats).storing(stores);
+            let variant = shape.of_rows(formats).storing(stores);
             rec.dispatch(&FEW, &variant, &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE / 2), (tokens as u32).div_ceil(TILED_SIDE), 1];

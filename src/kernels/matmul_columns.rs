@@ -14,7 +14,7 @@ super::kernel! {
     /// The op.
     matmul_columns [Fetch, Fetch, Fetch, Fetch, Fetch, Write] {
         tokens: u32, inputs: u32, channels: u32, a_row: u32, a_stride: u32, y_row: u32, y_stride: u32,
-        y_column: u32, blocks: u32, parts: u32, part_stride: u32, unit: u32, add: u32, exponent: i32,
+        y_column: u32, blocks: u32, block_quants: u32, block_scales: u32, parts: u32, part_stride: u32, unit: u32, add: u32, exponent: i32,
     }
 }
 
@@ -200,6 +200,7 @@ fn dispatch(
     let mut halves = Halves::default();
     for shard in &weight.shards {
         let blocks = shard.rows / COLUMN_BLOCK as u32;
+        let [block_quants, block_scales] = shard.block;
         let params = Params {
             tokens: tokens as u32,
             inputs: inputs as u32,
@@ -210,6 +211,8 @@ fn dispatch(
             y_stride: (weight.rows / 4) as u32,
             y_column: shard.first_row / 4,
             blocks,
+            block_quants,
+            block_scales,
             parts,
             part_stride,
             unit: kept.map_or(0, |(kept, _)| kept.unit as u32),

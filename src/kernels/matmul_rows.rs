@@ -116,7 +116,7 @@ pub(super) fn dispatch(
         let formats = &[shard.format];
         if tokens <= FEW_TOKENS {
             let shape = Shaped::Rows.shape(rec.gpu());
-            let variant = shape.of_rows(tier, formats).storing(stores);
+            let variant = shape.of_rows(formats).storing(stores);
             rec.dispatch(kernels.few, &variant, &params, &buffers, shape.grid(columns, tokens))?;
         } else if is_tiled(tier, tokens) {
             let grid = [(columns as u32).div_ceil(TILED_SIDE), (tokens as u32).div_ceil(TILED_SIDE), 1];

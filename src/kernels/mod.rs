@@ -297,7 +297,7 @@ fn variants(tier: Tier, weights: u32) -> Vec<Substitution> {
 /// Every variant of a matmul by rows of a few tokens that can be compiled for `tier`.
 fn few_variants(tier: Tier, shaped: Shaped, weights: usize) -> Vec<Substitution> {
     let shapes = shaped.candidates(tier);
-    let of = |format| shapes.iter().map(|shape| shape.of_rows(tier, &vec![format; weights])).collect::<Vec<_>>();
+    let of = |format| shapes.iter().map(|shape| shape.of_rows(&vec![format; weights])).collect::<Vec<_>>();
     WeightFormat::ALL.into_iter().flat_map(of).collect()
 }
 

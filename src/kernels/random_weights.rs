@@ -3,7 +3,7 @@
 
 use super::{lanes, lanes_variant, wide_grid};
 use crate::error::Result;
-use crate::format::{COLUMN_BLOCK, IQ4_NL_LEVELS, Layout, Weight, WeightFormat};
+use crate::format::{COLUMN_BLOCK, IQ4_NL_LEVELS, Layout, Weight, WeightFormat, lies_in_blocks};
 use crate::gpu::{Buffer, Gpu, Recorder};
 use half::f16;
 
@@ -42,7 +42,8 @@ impl From<Bits> for Words {
     }
 }
 
-/// The words of the two planes (quants or floats, and scales) of a weight of `rows` outputs and `cols` inputs.
+/// The words of the two planes (quants or floats, and scales) of a weight of `rows` outputs, which lie beside one another, and `cols`
+/// inputs.
 ///
 /// Values have a mean of about zero and a standard deviation of about `1 / sqrt(cols)`, so that a normed state keeps its
 /// size through a matmul. Floats have a random sign and mantissa below one exponent: sizes within an octave. Integers are
@@ -163,6 +164,7 @@ impl Weight {
             (rows, cols),
             (rows_per_shard, largest(cols)),
             |index, rows, planes| {
+                let rows = if lies_in_blocks(gpu.tier(), layout) { COLUMN_BLOCK } else { rows };
                 let mut rec = gpu.record();
                 for ((plane, words), place) in planes.into_iter().zip(words(format, layout, (rows, cols))).zip(0..) {
                     record(&mut rec, plane, plane.bytes() as usize / 4, seed.wrapping_add(2 * index + place), words)?;

@@ -35,9 +35,8 @@ pub struct Shape {
 
 impl Shape {
     /// The variant of a matmul by rows.
-    pub(super) fn of_rows(self, tier: Tier, formats: &[WeightFormat]) -> Substitution {
-        let touched = ("TOUCHED", (tier == Tier::Software).into());
-        self.variant(Layout::Rows, formats, self.tn, &[("TN", self.tn), touched])
+    pub(super) fn of_rows(self, formats: &[WeightFormat]) -> Substitution {
+        self.variant(Layout::Rows, formats, self.tn, &[("TN", self.tn)])
     }
 
     /// The variant of a matmul by columns, each invocation with `sums` of four outputs.
