@@ -24,15 +24,16 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     for (var index = 0u; index < p.blocks; index++) {
         let block = block_of(index);
         var scales = weight_column_scales(c / 32u, block);
-        let w = weight_column(c, block, &scales);
+        var bits = weight_bits(c, block);
         for (var i = 0u; i < 8u; i++) {
-            let square = w[i] * w[i];
+            let w = weight_four(&bits, i, &scales);
+            let square = w * w;
             if p.degree == 4u {
                 sum += dot(square, square);
             } else if p.degree == 2u {
                 sum += dot(square, vec4<f32>(1.0));
             } else {
-                sum += dot(abs(w[i]), vec4<f32>(1.0));
+                sum += dot(abs(w), vec4<f32>(1.0));
             }
         }
     }

@@ -19,17 +19,6 @@ const TM = ${TM}u;
 const LM = ${LM}u;
 const LN = ${LN}u;
 
-var<private> sums: array<vec4<f32>, ${SUMS}>;
-
-fn take(weights: array<vec4<f32>, 8>, inputs: array<f32, TM>) {
-    var w = weights;
-    for (var m = 0u; m < TM; m++) {
-        for (var n = 0u; n < 8u; n++) {
-            sums[m * 8u + n] += inputs[m] * w[n];
-        }
-    }
-}
-
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let column = group.x * LN + lane % LN;
@@ -43,6 +32,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var m = 0u; m < TM; m++) {
         tokens[m] = (p.a_row + min(tile_m + m, p.tokens - 1u)) * (p.a_stride / 4u);
     }
+
+    var sums: array<vec4<f32>, ${SUMS}>;
 
     // Inputs come in runs of one group: 32 at a time where there is no list or its units are whole groups.
     let aligned = p.unit % 32u == 0u;
@@ -72,26 +63,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var m = 0u; m < TM; m++) {
                 values[m] = select(vec4<f32>(), a(tokens[m] + quad), real);
             }
-            var xs: array<f32, TM>;
-            for (var m = 0u; m < TM; m++) {
-                xs[m] = values[m].x;
+            var bits0 = weight_bits(channels.x, block);
+            var bits1 = weight_bits(channels.y, block);
+            var bits2 = weight_bits(channels.z, block);
+            var bits3 = weight_bits(channels.w, block);
+            // All four channels are added to a sum while it is at hand: more sums than there are registers lie in memory.
+            for (var n = 0u; n < 8u; n++) {
+                let w0 = weight_four(&bits0, n, &scales);
+                let w1 = weight_four(&bits1, n, &scales);
+                let w2 = weight_four(&bits2, n, &scales);
+                let w3 = weight_four(&bits3, n, &scales);
+                for (var m = 0u; m < TM; m++) {
+                    var sum = sums[m * 8u + n];
+                    sum += values[m].x * w0;
+                    sum += values[m].y * w1;
+                    sum += values[m].z * w2;
+                    sum += values[m].w * w3;
+                    sums[m * 8u + n] = sum;
+                }
             }
-            take(weight_column(channels.x, block, &scales), xs);
-            var ys: array<f32, TM>;
-            for (var m = 0u; m < TM; m++) {
-                ys[m] = values[m].y;
-            }
-            take(weight_column(channels.y, block, &scales), ys);
-            var zs: array<f32, TM>;
-            for (var m = 0u; m < TM; m++) {
-                zs[m] = values[m].z;
-            }
-            take(weight_column(channels.z, block, &scales), zs);
-            var ws: array<f32, TM>;
-            for (var m = 0u; m < TM; m++) {
-                ws[m] = values[m].w;
-            }
-            take(weight_column(channels.w, block, &scales), ws);
         }
     }
 

@@ -54,10 +54,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 let inputs = vec4<u32>(first + i) + vec4<u32>(0u, 1u, 2u, 3u);
                 let values = select(vec4<f32>(), a(a_row + (first + i) / 4u), inputs < vec4<u32>(p.inputs));
                 let channels = min(inputs - vec4<u32>(first) + vec4<u32>(channel), vec4<u32>(p.channels - 1u));
-                weight_group_add(channels.x, values.x, block, &group);
-                weight_group_add(channels.y, values.y, block, &group);
-                weight_group_add(channels.z, values.z, block, &group);
-                weight_group_add(channels.w, values.w, block, &group);
+                weight_group_add(channels, values, block, &group);
             }
             weight_group_end(channel / 32u, block, &group, &sums);
         }
@@ -78,10 +75,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 channels = min(channels, vec4<u32>(p.channels - 1u));
                 let inputs = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
                 let values = select(vec4<f32>(), a(a_row + quad), (inputs >= vec4<u32>(first)) & (inputs < vec4<u32>(end)));
-                weight_group_add(channels.x, values.x, block, &group);
-                weight_group_add(channels.y, values.y, block, &group);
-                weight_group_add(channels.z, values.z, block, &group);
-                weight_group_add(channels.w, values.w, block, &group);
+                weight_group_add(channels, values, block, &group);
             }
             weight_group_end(run, block, &group, &sums);
         }

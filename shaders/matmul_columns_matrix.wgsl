@@ -57,9 +57,10 @@ fn main(
             let input = min(tile * DEPTH + i % 32u, p.inputs - 1u);
             let channel = min(channels_of(input / 4u * 4u)[input % 4u], p.channels - 1u);
             var scales = weight_column_scales(channel / 32u, block);
-            var w = weight_column(channel, block, &scales);
+            var bits = weight_bits(channel, block);
             for (var k = 0u; k < 8u; k++) {
-                keep_weights(i % 32u * W_STRIDE + i / 32u * 32u + k * 4u, w[k] * power(-p.exponent));
+                let w = weight_four(&bits, k, &scales);
+                keep_weights(i % 32u * W_STRIDE + i / 32u * 32u + k * 4u, w * power(-p.exponent));
             }
         }
         workgroupBarrier();

@@ -40,9 +40,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let input = min(tile * DEPTH + lane % 32u, p.inputs - 1u);
             let channel = min(channels_of(input / 4u * 4u)[input % 4u], p.channels - 1u);
             var scales = weight_column_scales(channel / 32u, block);
-            var w = weight_column(channel, block, &scales);
+            var bits = weight_bits(channel, block);
             for (var i = 0u; i < 8u; i++) {
-                ws[place_of_w(lane % 32u, lane / 32u * 8u + i)] = w[i];
+                ws[place_of_w(lane % 32u, lane / 32u * 8u + i)] = weight_four(&bits, i, &scales);
             }
         }
         workgroupBarrier();

@@ -11,12 +11,20 @@ fn W__group(group: u32, block: Block) -> W__Group {
     return g;
 }
 
-// Adds the weights of `channel` times its input.
-fn W__group_add(channel: u32, input: f32, block: Block, g: ptr<function, W__Group>) {
+// Adds the weights of four channels times their inputs.
+fn W__group_add(channels: vec4<u32>, inputs: vec4<f32>, block: Block, g: ptr<function, W__Group>) {
     var scales = (*g).scales;
-    let w = W__column(channel, block, &scales);
+    var a = W__bits(channels.x, block);
+    var b = W__bits(channels.y, block);
+    var c = W__bits(channels.z, block);
+    var d = W__bits(channels.w, block);
     for (var i = 0u; i < 8u; i++) {
-        (*g).sums[i] += input * w[i];
+        var sum = (*g).sums[i];
+        sum += inputs.x * W__four(&a, i, &scales);
+        sum += inputs.y * W__four(&b, i, &scales);
+        sum += inputs.z * W__four(&c, i, &scales);
+        sum += inputs.w * W__four(&d, i, &scales);
+        (*g).sums[i] = sum;
     }
 }
 

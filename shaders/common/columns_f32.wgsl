@@ -8,14 +8,21 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return 0u;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+alias W__Bits = array<vec4<f32>, 8>;
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
     let at = block.quants + (channel * block.count + block.index) * 8u;
-    var w: array<vec4<f32>, 8>;
+    var w: W__Bits;
     for (var i = 0u; i < 8u; i++) {
         w[i] = W__quants(at + i);
     }
     return w;
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    return (*bits)[i];
 }
 
 #import column_group

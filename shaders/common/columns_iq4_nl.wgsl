@@ -28,15 +28,16 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The integers of `channel` for those outputs.
-fn W__column_integers(channel: u32, block: Block) -> array<vec4<f32>, 8> {
-    let q = W__quants(block.quants + channel * block.count + block.index);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__levels(q[c]);
-        w[2u * c + 1u] = W__levels(q[c] >> 16u);
-    }
-    return w;
+alias W__Bits = vec4<u32>;
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
+    return W__quants(block.quants + channel * block.count + block.index);
+}
+
+// The integers of it for outputs 4i to 4i + 3.
+fn W__integers(bits: ptr<function, W__Bits>, i: u32) -> vec4<f32> {
+    return W__levels((*bits)[i / 2u] >> (16u * (i % 2u)));
 }
 
 #import column_integers

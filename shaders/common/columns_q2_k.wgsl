@@ -43,19 +43,24 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants(block.quants + channel * block.count + block.index);
-    let is_far = channel % 32u > 15u;
-    let scale = select((*scales).near, (*scales).far, is_far);
-    let minimum = select((*scales).near_minimum, (*scales).far_minimum, is_far);
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        let s = W__nibbles(scale[i / 2u] >> (16u * (i % 2u))) * (*scales).d[i];
-        let m = W__nibbles(minimum[i / 2u] >> (16u * (i % 2u))) * (*scales).dmin[i];
-        w[i] = W__pairs(q[i / 4u] >> (8u * (i % 4u))) * s - m;
-    }
-    return w;
+struct W__Bits {
+    low: vec2<u32>,
+    is_far: bool,
+}
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
+    return W__Bits(W__quants(block.quants + channel * block.count + block.index), channel % 32u > 15u);
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    let half = 16u * (i % 2u);
+    let scale = select((*scales).near[i / 2u], (*scales).far[i / 2u], (*bits).is_far) >> half;
+    let minimum = select((*scales).near_minimum[i / 2u], (*scales).far_minimum[i / 2u], (*bits).is_far) >> half;
+    let s = W__nibbles(scale) * (*scales).d[i];
+    let m = W__nibbles(minimum) * (*scales).dmin[i];
+    return W__pairs((*bits).low[i / 4u] >> (8u * (i % 4u))) * s - m;
 }
 
 #import column_group

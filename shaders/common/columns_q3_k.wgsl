@@ -42,19 +42,24 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+struct W__Bits {
+    low: vec2<u32>,
+    high: u32,
+    is_far: bool,
+}
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
     let group = block.quants + channel / 32u * block.count * 48u;
     let at = channel % 32u * block.count + block.index;
-    let q = W__quants(group + at);
     let high = W__quants(group + 32u * block.count + at / 2u)[at % 2u];
-    let is_far = channel % 32u > 15u;
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        let s = select((*scales).near[i], (*scales).far[i], is_far);
-        w[i] = W__threes(q[i / 4u] >> (8u * (i % 4u)), high >> (4u * i)) * s;
-    }
-    return w;
+    return W__Bits(W__quants(group + at), high, channel % 32u > 15u);
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    let scale = select((*scales).near[i], (*scales).far[i], (*bits).is_far);
+    return W__threes((*bits).low[i / 4u] >> (8u * (i % 4u)), (*bits).high >> (4u * i)) * scale;
 }
 
 #import column_group

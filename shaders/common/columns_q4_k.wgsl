@@ -43,15 +43,16 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
-    let q = W__quants(block.quants + channel * block.count + block.index);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__in_place(q[c]) * (*scales).scale[2u * c] - (*scales).minimum[2u * c];
-        w[2u * c + 1u] = W__in_place(q[c] >> 16u) * (*scales).scale[2u * c + 1u] - (*scales).minimum[2u * c + 1u];
-    }
-    return w;
+alias W__Bits = vec4<u32>;
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
+    return W__quants(block.quants + channel * block.count + block.index);
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    return W__in_place((*bits)[i / 2u] >> (16u * (i % 2u))) * (*scales).scale[i] - (*scales).minimum[i];
 }
 
 #import column_group

@@ -31,19 +31,21 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+struct W__Bits {
+    low: vec4<u32>,
+    high: u32,
+}
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
     let group = block.quants + channel / 32u * block.count * 40u;
     let at = channel % 32u * block.count + block.index;
-    let q = W__quants(group + at);
-    let high = W__quants(group + 32u * block.count + at / 4u)[at % 4u];
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        let e = 2u * c;
-        w[e] = W__fives(q[c], high >> (8u * c)) * (*scales).scale[e] + (*scales).minimum[e];
-        w[e + 1u] = W__fives(q[c] >> 16u, high >> (8u * c + 4u)) * (*scales).scale[e + 1u] + (*scales).minimum[e + 1u];
-    }
-    return w;
+    return W__Bits(W__quants(group + at), W__quants(group + 32u * block.count + at / 4u)[at % 4u]);
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    return W__fives((*bits).low[i / 2u] >> (16u * (i % 2u)), (*bits).high >> (4u * i)) * (*scales).scale[i] + (*scales).minimum[i];
 }
 
 #import column_group

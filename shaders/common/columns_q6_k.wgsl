@@ -36,22 +36,24 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The weights of `channel` for those outputs.
-fn W__column(channel: u32, block: Block, scales: ptr<function, W__Scales>) -> array<vec4<f32>, 8> {
+struct W__Bits {
+    low: vec4<u32>,
+    high: vec2<u32>,
+    is_far: bool,
+}
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
     let group = block.quants + channel / 32u * block.count * 48u;
     let at = channel % 32u * block.count + block.index;
-    let q = W__quants(group + at);
     let two = W__quants(group + 32u * block.count + at / 2u);
-    let high = select(two.xy, two.zw, at % 2u == 1u);
-    let is_far = channel % 32u > 15u;
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        let e = 2u * c;
-        let h = high[c / 2u] >> (16u * (c % 2u));
-        w[e] = W__sixes(q[c], h) * select((*scales).near[e], (*scales).far[e], is_far);
-        w[e + 1u] = W__sixes(q[c] >> 16u, h >> 8u) * select((*scales).near[e + 1u], (*scales).far[e + 1u], is_far);
-    }
-    return w;
+    return W__Bits(W__quants(group + at), select(two.xy, two.zw, at % 2u == 1u), channel % 32u > 15u);
+}
+
+// The weights of it for outputs 4i to 4i + 3.
+fn W__four(bits: ptr<function, W__Bits>, i: u32, scales: ptr<function, W__Scales>) -> vec4<f32> {
+    let scale = select((*scales).near[i], (*scales).far[i], (*bits).is_far);
+    return W__sixes((*bits).low[i / 2u] >> (16u * (i % 2u)), (*bits).high[i / 4u] >> (8u * (i % 4u))) * scale;
 }
 
 #import column_group

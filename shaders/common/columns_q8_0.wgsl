@@ -16,18 +16,17 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
     return s;
 }
 
-// The integers of `channel` for those outputs.
-fn W__column_integers(channel: u32, block: Block) -> array<vec4<f32>, 8> {
+alias W__Bits = array<vec4<u32>, 2>;
+
+// What is there of `channel` for those outputs.
+fn W__bits(channel: u32, block: Block) -> W__Bits {
     let at = block.quants + (channel * block.count + block.index) * 2u;
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 2u; i++) {
-        let q = W__quants(at + i);
-        w[4u * i] = vec4<f32>(unpack4xI8(q.x));
-        w[4u * i + 1u] = vec4<f32>(unpack4xI8(q.y));
-        w[4u * i + 2u] = vec4<f32>(unpack4xI8(q.z));
-        w[4u * i + 3u] = vec4<f32>(unpack4xI8(q.w));
-    }
-    return w;
+    return W__Bits(W__quants(at), W__quants(at + 1u));
+}
+
+// The integers of it for outputs 4i to 4i + 3.
+fn W__integers(bits: ptr<function, W__Bits>, i: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xI8((*bits)[i / 4u][i % 4u]));
 }
 
 #import column_integers
