@@ -16,7 +16,7 @@ pub struct Shard {
     pub quants: Buffer,
     /// Scales and minima (16 unused bytes for floats).
     pub scales: Buffer,
-    /// Elements of the two planes that 32 outputs take where they lie by themselves (see [`lies_in_blocks`]); 0 elsewhere.
+    /// Elements of the two planes that 32 outputs take where they lie by themselves, columns on software adapters; 0 elsewhere.
     pub block: [u32; 2],
     /// What no value's magnitude exceeds; looked for where the device has matrix units, 0 elsewhere.
     pub largest: f32,
