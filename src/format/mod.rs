@@ -4,7 +4,7 @@
 //! Invariant: on the way to the GPU values are preserved exactly; nothing is requantised. A format is one file here, two decoders in
 //! `shaders/common/` (one a layout) and one line in [`WeightFormat`]. Two layouts exist, so that a prunable unit is always a row:
 //! - [`Layout::Rows`] for q, k, v, gate, up, the embedding and the output head: `[out][in]`, `in` a multiple of 64;
-//! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32 . Scales keep the file's grouping along
+//! - [`Layout::Columns`] for o and down: the transpose `[in][out]`, `out` a multiple of 32. Scales keep the file's grouping along
 //!   `in`: `[in / 32][out]`. A unit is one run of a plane, or two where its integers have bits that no word is made of (five bits:
 //!   nibbles, and a fifth bit apart); scales of a group are read once for its 32 units. On software adapters every 32 outputs lie so by
 //!   themselves, one such block behind the other.

@@ -94,8 +94,9 @@ fn planes(tier: Tier, (format, layout): (WeightFormat, Layout), bytes: &[u8], ro
     if !lies_in_blocks(tier, layout) {
         return format.pack(layout, bytes, rows, cols);
     }
+    let (elements, size) = format.block();
     let mut planes = Planes { quants: Vec::new(), scales: Vec::new() };
-    for block in bytes.chunks_exact((bytes.len() / (rows / COLUMN_BLOCK)).max(1)) {
+    for block in bytes.chunks_exact(COLUMN_BLOCK * (cols / elements * size)) {
         let Planes { quants, scales } = format.pack(layout, block, COLUMN_BLOCK, cols);
         planes.quants.extend(quants);
         planes.scales.extend(scales);
