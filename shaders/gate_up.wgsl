@@ -39,38 +39,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var half = 0u; half < 2u; half++) {
             let block = 2u * step + half;
-            var xs: array<vec4<f32>, ${X_TILE}>;
-            for (var m = 0u; m < TM; m++) {
-                for (var i = 0u; i < 8u; i++) {
-                    xs[m * 8u + i] = x(tokens[m] + block * 8u + i);
-                }
-            }
+            var gate_words: array<gate_Words, TN>;
+            var up_words: array<up_Words, TN>;
             for (var n = 0u; n < TN; n++) {
-                let scale = select(gate_scales[n].xy, gate_scales[n].zw, half == 1u);
-                var w = gate_row(min(rows[n], p.rows - 1u), block, p.steps, scale);
-                // Four columns at a time for all tokens: few values live at once.
-                var products = array<f32, TM>();
-                for (var i = 0u; i < 8u; i++) {
+                gate_words[n] = gate_row_words(min(rows[n], p.rows - 1u), block, p.steps);
+                up_words[n] = up_row_words(min(rows[n], p.rows - 1u), block, p.steps);
+            }
+            // Eight columns at a time, so that the loop stays short enough for an instruction cache.
+            for (var i = 0u; i < 8u; i += 2u) {
+                var xs: array<vec4<f32>, TM * 2u>;
+                for (var m = 0u; m < TM; m++) {
+                    xs[m * 2u] = x(tokens[m] + block * 8u + i);
+                    xs[m * 2u + 1u] = x(tokens[m] + block * 8u + i + 1u);
+                }
+                for (var n = 0u; n < TN; n++) {
+                    let scale = select(gate_scales[n].xy, gate_scales[n].zw, half == 1u);
+                    var words = gate_words[n];
+                    let w0 = gate_row_four(&words, i, scale);
+                    let w1 = gate_row_four(&words, i + 1u, scale);
                     for (var m = 0u; m < TM; m++) {
-                        products[m] += dot(xs[m * 8u + i], w[i]);
+                        gates[m * TN + n] += dot(xs[m * 2u], w0) + dot(xs[m * 2u + 1u], w1);
                     }
                 }
-                for (var m = 0u; m < TM; m++) {
-                    gates[m * TN + n] += products[m];
-                }
-            }
-            for (var n = 0u; n < TN; n++) {
-                let scale = select(up_scales[n].xy, up_scales[n].zw, half == 1u);
-                var w = up_row(min(rows[n], p.rows - 1u), block, p.steps, scale);
-                // Four columns at a time for all tokens: few values live at once.
-                var products = array<f32, TM>();
-                for (var i = 0u; i < 8u; i++) {
+                for (var n = 0u; n < TN; n++) {
+                    let scale = select(up_scales[n].xy, up_scales[n].zw, half == 1u);
+                    var words = up_words[n];
+                    let w0 = up_row_four(&words, i, scale);
+                    let w1 = up_row_four(&words, i + 1u, scale);
                     for (var m = 0u; m < TM; m++) {
-                        products[m] += dot(xs[m * 8u + i], w[i]);
+                        ups[m * TN + n] += dot(xs[m * 2u], w0) + dot(xs[m * 2u + 1u], w1);
                     }
-                }
-                for (var m = 0u; m < TM; m++) {
-                    ups[m * TN + n] += products[m];
                 }
             }
         }

@@ -1,18 +1,26 @@
 // Rows of a format with one scale for 32 columns: integers are multiplied first, and scaled once.
 
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    return W__row_integers(words, i) * scale.x;
+}
+
 // The 32 weights of `row` from column 32 * `block` on.
 fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    var w = W__row_integers(row, block, steps);
+    var words = W__row_words(row, block, steps);
+    var w: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
-        w[i] *= scale.x;
+        w[i] = W__row_four(&words, i, scale);
     }
     return w;
 }
 
 // Those weights times the inputs there.
 fn W__row_dot(row: u32, block: u32, steps: u32, scale: vec2<f32>, xs: ptr<function, array<vec4<f32>, 8>>) -> f32 {
-    let q = W__row_integers(row, block, steps);
-    let near = dot((*xs)[0], q[0]) + dot((*xs)[1], q[1]) + dot((*xs)[2], q[2]) + dot((*xs)[3], q[3]);
-    let far = dot((*xs)[4], q[4]) + dot((*xs)[5], q[5]) + dot((*xs)[6], q[6]) + dot((*xs)[7], q[7]);
-    return (near + far) * scale.x;
+    var words = W__row_words(row, block, steps);
+    var sums = vec2<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        sums += vec2<f32>(dot((*xs)[i], W__row_integers(&words, i)), dot((*xs)[4u + i], W__row_integers(&words, 4u + i)));
+    }
+    return (sums.x + sums.y) * scale.x;
 }

@@ -7,24 +7,24 @@ fn W__unpack(word: u32) -> vec2<f32> {
     return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
 }
 
-fn W__load(at: u32) -> array<vec4<f32>, 8> {
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 4u; i++) {
-        let q = W__quants(at + i);
-        w[2u * i] = vec4<f32>(W__unpack(q.x), W__unpack(q.y));
-        w[2u * i + 1u] = vec4<f32>(W__unpack(q.z), W__unpack(q.w));
-    }
-    return w;
-}
-
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    return W__load(row * steps * 8u + block * 4u);
+alias W__Words = array<vec4<u32>, 4>;
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
+    let at = row * steps * 8u + block * 4u;
+    return W__Words(W__quants(at), W__quants(at + 1u), W__quants(at + 2u), W__quants(at + 3u));
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    let q = (*words)[i / 2u];
+    let pair = select(q.xy, q.zw, i % 2u == 1u);
+    return vec4<f32>(W__unpack(pair.x), W__unpack(pair.y));
 }
 
 #import row_dot

@@ -8,14 +8,21 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+alias W__Words = array<vec4<f32>, 8>;
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let at = row * steps * 16u + block * 8u;
-    var w: array<vec4<f32>, 8>;
+    var w: W__Words;
     for (var i = 0u; i < 8u; i++) {
         w[i] = bitcast<vec4<f32>>(W__quants(at + i));
     }
     return w;
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    return (*words)[i];
 }
 
 #import row_dot

@@ -19,17 +19,22 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return unpack2x16float(W__scales((row * (steps / 4u) + step / 4u) * 5u + 4u)).xyxy;
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants(row * steps * 2u + block);
-    let word = W__scales((row * (steps / 4u) + block / 8u) * 5u + block % 8u / 2u) >> (16u * (block % 2u));
-    let subs = W__subs(word) * scale.xyxy;
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        let s = select(subs.xy, subs.zw, i > 3u);
-        w[i] = W__pairs(q[i / 4u] >> (8u * (i % 4u))) * s.x - s.y;
-    }
-    return w;
+struct W__Words {
+    low: vec2<u32>,
+    subs: u32,
+}
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
+    let subs = W__scales((row * (steps / 4u) + block / 8u) * 5u + block % 8u / 2u) >> (16u * (block % 2u));
+    return W__Words(W__quants(row * steps * 2u + block), subs);
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    let subs = W__subs((*words).subs) * scale.xyxy;
+    let s = select(subs.xy, subs.zw, i > 3u);
+    return W__pairs((*words).low[i / 4u] >> (8u * (i % 4u))) * s.x - s.y;
 }
 
 #import row_dot

@@ -21,16 +21,21 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return (vec4<f32>(low | (high << vec4<u32>(4u))) - 32.0) * unpack2x16float(s.w).x;
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+struct W__Words {
+    low: vec2<u32>,
+    high: u32,
+}
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let at = (row * (steps / 4u) + block / 8u) * 12u;
-    let q = W__quants(at + block % 8u);
-    let high = W__quants(at + 8u + block % 8u / 2u)[block % 2u];
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        w[i] = W__threes(q[i / 4u] >> (8u * (i % 4u)), high >> (4u * i)) * select(scale.x, scale.y, i > 3u);
-    }
-    return w;
+    return W__Words(W__quants(at + block % 8u), W__quants(at + 8u + block % 8u / 2u)[block % 2u]);
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    let s = select(scale.x, scale.y, i > 3u);
+    return W__threes((*words).low[i / 4u] >> (8u * (i % 4u)), (*words).high >> (4u * i)) * s;
 }
 
 #import row_dot

@@ -14,15 +14,16 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
-// Those of the 32 weights of `row` from column 32 * `block` on.
-fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
-    let q = W__quants(row * steps * 2u + block);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__nibbles(q[c]);
-        w[2u * c + 1u] = W__nibbles(q[c] >> 16u);
-    }
-    return w;
+alias W__Words = vec4<u32>;
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
+    return W__quants(row * steps * 2u + block);
+}
+
+// Integers 4i to 4i + 3 of them.
+fn W__row_integers(words: ptr<function, W__Words>, i: u32) -> vec4<f32> {
+    return W__nibbles((*words)[i / 2u] >> (16u * (i % 2u)));
 }
 
 #import row_integers

@@ -15,16 +15,17 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(s.x), unpack2x16float(s.y));
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    let q = W__quants(row * steps * 2u + block);
+alias W__Words = vec4<u32>;
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
+    return W__quants(row * steps * 2u + block);
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
     let scales = scale.x * vec4<f32>(1.0, 0.0625, 0.00390625, 0.000244140625);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__in_place(q[c]) * scales + scale.y;
-        w[2u * c + 1u] = W__in_place(q[c] >> 16u) * scales + scale.y;
-    }
-    return w;
+    return W__in_place((*words)[i / 2u] >> (16u * (i % 2u))) * scales + scale.y;
 }
 
 #import row_dot

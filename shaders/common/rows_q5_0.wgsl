@@ -17,16 +17,20 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
-// Those of the 32 weights of `row` from column 32 * `block` on.
-fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
-    let q = W__quants(row * steps * 2u + block);
+struct W__Words {
+    low: vec4<u32>,
+    high: u32,
+}
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let high = W__scales((row * steps + block / 2u) * 3u + 1u + block % 2u);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__fives(q[c], high >> (8u * c)) - 16.0;
-        w[2u * c + 1u] = W__fives(q[c] >> 16u, high >> (8u * c + 4u)) - 16.0;
-    }
-    return w;
+    return W__Words(W__quants(row * steps * 2u + block), high);
+}
+
+// Integers 4i to 4i + 3 of them.
+fn W__row_integers(words: ptr<function, W__Words>, i: u32) -> vec4<f32> {
+    return W__fives((*words).low[i / 2u] >> (16u * (i % 2u)), (*words).high >> (4u * i)) - 16.0;
 }
 
 #import row_integers

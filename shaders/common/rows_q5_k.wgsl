@@ -22,17 +22,20 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(low | (high << vec4<u32>(4u))) * d.xyxy;
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+struct W__Words {
+    low: vec4<u32>,
+    high: u32,
+}
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let at = (row * (steps / 4u) + block / 8u) * 10u;
-    let q = W__quants(at + block % 8u);
-    let high = W__quants(at + 8u + block % 8u / 4u)[block % 4u];
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        w[2u * c] = W__fives(q[c], high >> (8u * c)) * scale.x - scale.y;
-        w[2u * c + 1u] = W__fives(q[c] >> 16u, high >> (8u * c + 4u)) * scale.x - scale.y;
-    }
-    return w;
+    return W__Words(W__quants(at + block % 8u), W__quants(at + 8u + block % 8u / 4u)[block % 4u]);
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    return W__fives((*words).low[i / 2u] >> (16u * (i % 2u)), (*words).high >> (4u * i)) * scale.x - scale.y;
 }
 
 #import row_dot

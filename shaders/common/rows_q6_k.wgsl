@@ -18,20 +18,22 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xI8(W__scales(at + step))) * select(d.x, d.y, step % 8u > 3u);
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
+struct W__Words {
+    low: vec4<u32>,
+    high: vec2<u32>,
+}
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let at = (row * (steps / 4u) + block / 8u) * 12u;
-    let q = W__quants(at + block % 8u);
     let two = W__quants(at + 8u + block % 8u / 2u);
-    let high = select(two.xy, two.zw, block % 2u == 1u);
-    var w: array<vec4<f32>, 8>;
-    for (var c = 0u; c < 4u; c++) {
-        let s = select(scale.x, scale.y, c > 1u);
-        let h = high[c / 2u] >> (16u * (c % 2u));
-        w[2u * c] = W__sixes(q[c], h) * s;
-        w[2u * c + 1u] = W__sixes(q[c] >> 16u, h >> 8u) * s;
-    }
-    return w;
+    return W__Words(W__quants(at + block % 8u), select(two.xy, two.zw, block % 2u == 1u));
+}
+
+// Weights 4i to 4i + 3 of them.
+fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
+    let s = select(scale.x, scale.y, i > 3u);
+    return W__sixes((*words).low[i / 2u] >> (16u * (i % 2u)), (*words).high[i / 4u] >> (8u * (i % 4u))) * s;
 }
 
 #import row_dot

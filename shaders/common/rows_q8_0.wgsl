@@ -10,18 +10,17 @@ fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {
     return vec4<f32>(d.x, 0.0, d.y, 0.0);
 }
 
-// Those of the 32 weights of `row` from column 32 * `block` on.
-fn W__row_integers(row: u32, block: u32, steps: u32) -> array<vec4<f32>, 8> {
+alias W__Words = array<vec4<u32>, 2>;
+
+// What is there of the 32 weights of `row` from column 32 * `block` on.
+fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
     let at = row * steps * 4u + block * 2u;
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 2u; i++) {
-        let q = W__quants(at + i);
-        w[4u * i] = vec4<f32>(unpack4xI8(q.x));
-        w[4u * i + 1u] = vec4<f32>(unpack4xI8(q.y));
-        w[4u * i + 2u] = vec4<f32>(unpack4xI8(q.z));
-        w[4u * i + 3u] = vec4<f32>(unpack4xI8(q.w));
-    }
-    return w;
+    return W__Words(W__quants(at), W__quants(at + 1u));
+}
+
+// Integers 4i to 4i + 3 of them.
+fn W__row_integers(words: ptr<function, W__Words>, i: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xI8(select((*words)[0], (*words)[1], i > 3u)[i % 4u]));
 }
 
 #import row_integers

@@ -235,7 +235,6 @@ impl Tile {
                 ("LN", self.ln),
                 ("LANES", self.lanes()),
                 ("TILE", self.tm * self.tn),
-                ("X_TILE", self.tm * 8),
             ],
         }
     }
@@ -263,10 +262,9 @@ fn wide_rows(tier: Tier, tokens: usize) -> Option<usize> {
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 16 / weights, lm: 1, ln: 8 },
-        // More than 48 sums are indexed at run time, which is a branch for every lane and sum.
-        (Tier::Software, _) if weights == 1 => Tile { tm: 8, tn: 6, lm: 8, ln: 1 },
-        (Tier::Software, _) => Tile { tm: 4, tn: 16 / weights, lm: 8, ln: 1 },
+        // Of more than 48 outputs by tokens the driver indexes the sums at run time: a branch for every lane and sum.
+        (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 8, lm: 1, ln: 8 },
+        (Tier::Software, _) => Tile { tm: 8, tn: if weights == 1 { 6 } else { 4 }, lm: 8, ln: 1 },
         (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32 },
     }
 }
