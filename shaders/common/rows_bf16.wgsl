@@ -22,7 +22,10 @@ fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
 
 // Weights 4i to 4i + 3 of them.
 fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
-    let q = (*words)[i / 2u];
+    // Chosen and not indexed, for `i` may be known at run time only.
+    let near = select((*words)[0], (*words)[1], i > 1u);
+    let far = select((*words)[2], (*words)[3], i > 5u);
+    let q = select(near, far, i > 3u);
     let pair = select(q.xy, q.zw, i % 2u == 1u);
     return vec4<f32>(W__unpack(pair.x), W__unpack(pair.y));
 }

@@ -22,7 +22,12 @@ fn W__row_words(row: u32, block: u32, steps: u32) -> W__Words {
 
 // Weights 4i to 4i + 3 of them.
 fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4<f32> {
-    return (*words)[i];
+    // Chosen and not indexed, for `i` may be known at run time only.
+    let is_odd = i % 2u == 1u;
+    let is_upper = i / 2u % 2u == 1u;
+    let low = select(select((*words)[0], (*words)[1], is_odd), select((*words)[2], (*words)[3], is_odd), is_upper);
+    let high = select(select((*words)[4], (*words)[5], is_odd), select((*words)[6], (*words)[7], is_odd), is_upper);
+    return select(low, high, i > 3u);
 }
 
 #import row_dot
