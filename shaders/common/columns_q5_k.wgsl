@@ -4,11 +4,8 @@
 #fetch W__quants @Q vec4<u32>
 #fetch W__scales @S vec4<u32>
 
-// Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
-fn W__fives(word: u32, high: u32) -> vec4<f32> {
-    let low = (vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
-    return vec4<f32>(low | ((vec4<u32>(high) << vec4<u32>(4u, 3u, 2u, 1u)) & vec4<u32>(16u)));
-}
+#import fives
+#import column_fives
 
 // Integers of six bits: the nibbles in the low half of `low`, and the lowest four pairs of bits of `high` above them.
 fn W__six(low: u32, high: u32) -> vec4<f32> {
@@ -42,18 +39,6 @@ fn W__column_scales(group: u32, block: Block) -> W__Scales {
         s.minimum[i] = vec4<f32>(a.y, b.y, c.y, d.y) * W__six(minimum[i / 2u] >> nibbles, high[2u + i / 4u] >> two);
     }
     return s;
-}
-
-struct W__Bits {
-    low: vec4<u32>,
-    high: u32,
-}
-
-// What is there of `channel` for those outputs.
-fn W__bits(channel: u32, block: Block) -> W__Bits {
-    let group = block.quants + channel / 32u * block.count * 40u;
-    let at = channel % 32u * block.count + block.index;
-    return W__Bits(W__quants(group + at), W__quants(group + 32u * block.count + at / 4u)[at % 4u]);
 }
 
 // The weights of it for outputs 4i to 4i + 3.

@@ -5,11 +5,7 @@
 
 const W__PER_256 = 8u; // elements of 256 columns
 
-// Integers of the nibbles in the low half of `word` and the lowest four bits of `high`.
-fn W__fives(word: u32, high: u32) -> vec4<f32> {
-    let low = (vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
-    return vec4<f32>(low | ((vec4<u32>(high) << vec4<u32>(4u, 3u, 2u, 1u)) & vec4<u32>(16u)));
-}
+#import fives
 
 // Scale and minimum of the two blocks of 32 columns in step `step` of `row`; `steps` is the row's length in 64 columns.
 fn W__row_scales(row: u32, step: u32, steps: u32) -> vec4<f32> {

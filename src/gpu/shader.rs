@@ -63,10 +63,13 @@ impl Substitution {
 
 const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "column_block", text: include_str!("../../shaders/common/column_block.wgsl") },
+    ShaderSource { name: "column_fives", text: include_str!("../../shaders/common/column_fives.wgsl") },
     ShaderSource { name: "column_group", text: include_str!("../../shaders/common/column_group.wgsl") },
+    ShaderSource { name: "column_halves", text: include_str!("../../shaders/common/column_halves.wgsl") },
     ShaderSource { name: "column_integers", text: include_str!("../../shaders/common/column_integers.wgsl") },
     ShaderSource { name: "column_params", text: include_str!("../../shaders/common/column_params.wgsl") },
     ShaderSource { name: "divided", text: include_str!("../../shaders/common/divided.wgsl") },
+    ShaderSource { name: "fives", text: include_str!("../../shaders/common/fives.wgsl") },
     ShaderSource { name: "history_row", text: include_str!("../../shaders/common/history_row.wgsl") },
     ShaderSource { name: "kept_before", text: include_str!("../../shaders/common/kept_before.wgsl") },
     ShaderSource { name: "matrix_place", text: include_str!("../../shaders/common/matrix_place.wgsl") },
@@ -75,6 +78,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
     ShaderSource { name: "row_dot", text: include_str!("../../shaders/common/row_dot.wgsl") },
     ShaderSource { name: "row_few", text: include_str!("../../shaders/common/row_few.wgsl") },
+    ShaderSource { name: "row_halves", text: include_str!("../../shaders/common/row_halves.wgsl") },
     ShaderSource { name: "row_integers", text: include_str!("../../shaders/common/row_integers.wgsl") },
     ShaderSource { name: "row_matmul", text: include_str!("../../shaders/common/row_matmul.wgsl") },
     ShaderSource { name: "row_matmul_matrix", text: include_str!("../../shaders/common/row_matmul_matrix.wgsl") },
