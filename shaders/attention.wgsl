@@ -12,6 +12,14 @@ var<workgroup> tops: array<f32, ${STATES}>;
 var<workgroup> sums: array<f32, ${STATES}>;
 var<workgroup> partial: array<vec4<f32>, ${PARTIALS}>;
 
+// Where the `member`-th of the heads that share `kv` is in q, or NOBODY.
+fn member_in_q(kv: u32, member: u32) -> u32 {
+    if member >= p.group {
+        return NOBODY;
+    }
+    return head_in_q(kv * p.group + member);
+}
+
 // Four elements of a token's row.
 fn put(token: u32, i: u32, value: vec4<f32>) {
     let at = (p.out_row + token) * p.heads * D4 + i;
@@ -27,37 +35,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let t = group.x * LQ + lane / LS;
     let token = group.y * p.length + min(t, p.length - 1u);
 
-    var heads: array<u32, FOLD>;
+    // Heads are written out one by one: sums of all of them in one array are more than some drivers keep in registers.
     var present = 0u;
-    var query: array<vec4<f32>, ${FOLD_D4}>;
-    for (var f = 0u; f < FOLD; f++) {
-        let member = group.z % folds * FOLD + f;
-        var head = NOBODY;
-        if member < p.group {
-            head = head_in_q(kv * p.group + member);
-        }
-        heads[f] = head;
-        if head != NOBODY {
-            present += 1u;
-            for (var i = 0u; i < D4; i++) {
-                query[f * D4 + i] = q[(token * p.q_heads + head) * D4 + i] * p.scale;
+#repeat f FOLD
+    let head_${f} = member_in_q(kv, group.z % folds * FOLD + ${f}u);
+    present += u32(head_${f} != NOBODY);
+    var query_${f}: array<vec4<f32>, D4>;
+    if LS > 1u {
+        // The workgroup has one query: it is loaded by all together.
+        workgroupBarrier();
+        if head_${f} != NOBODY {
+            for (var i = lane; i < D4; i += LS) {
+                partial[i] = q[(token * p.q_heads + head_${f}) * D4 + i] * p.scale;
             }
         }
+        workgroupBarrier();
+        for (var i = 0u; i < D4; i++) {
+            query_${f}[i] = partial[i];
+        }
+    } else if head_${f} != NOBODY {
+        for (var i = 0u; i < D4; i++) {
+            query_${f}[i] = q[(token * p.q_heads + head_${f}) * D4 + i] * p.scale;
+        }
     }
+#end
 
-    if present == 0u {
-        return; // the same for the whole workgroup: none of these heads is wanted
-    }
-
-    var top: array<f32, FOLD>;
-    var sum: array<f32, FOLD>;
-    var mixed: array<vec4<f32>, ${FOLD_D4}>;
-    for (var f = 0u; f < FOLD; f++) {
-        top[f] = LOWEST;
-    }
+#repeat f FOLD
+    var top_${f} = LOWEST;
+    var sum_${f} = 0.0;
+    var mixed_${f}: array<vec4<f32>, D4>;
+#end
     let place = places[token];
     let first = first_slot(group.y, place);
-    for (var slot = first + ls; slot <= place.y; slot += LS) {
+    let behind = select(0u, place.y + 1u, present > 0u);
+    for (var slot = first + ls; slot < behind; slot += LS) {
         let at = key_at(group.y, slot, kv, D4);
         var key: array<vec4<f32>, D4>;
         var value: array<vec4<f32>, D4>;
@@ -65,52 +76,60 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             key[i] = cache(at + i);
             value[i] = cache(at + value_behind(D4) + i);
         }
-        for (var f = 0u; f < FOLD; f++) {
-            var score = 0.0;
-            for (var i = 0u; i < D4; i++) {
-                score += dot(query[f * D4 + i], key[i]);
-            }
-            let higher = max(top[f], score);
-            let shrink = exp(top[f] - higher);
-            let weight = exp(score - higher);
-            top[f] = higher;
-            sum[f] = sum[f] * shrink + weight;
-            for (var i = 0u; i < D4; i++) {
-                mixed[f * D4 + i] = mixed[f * D4 + i] * shrink + value[i] * weight;
-            }
+#repeat f FOLD
+        var score_${f} = 0.0;
+        for (var i = 0u; i < D4; i++) {
+            score_${f} += dot(query_${f}[i], key[i]);
         }
+        let higher_${f} = max(top_${f}, score_${f});
+        let shrink_${f} = exp(top_${f} - higher_${f});
+        let weight_${f} = exp(score_${f} - higher_${f});
+        top_${f} = higher_${f};
+        sum_${f} = sum_${f} * shrink_${f} + weight_${f};
+        for (var i = 0u; i < D4; i++) {
+            mixed_${f}[i] = mixed_${f}[i] * shrink_${f} + value[i] * weight_${f};
+        }
+#end
     }
 
-    for (var f = 0u; f < FOLD; f++) {
-        if LS > 1u {
-            workgroupBarrier();
-            tops[lane] = top[f];
-            sums[lane] = sum[f];
-            for (var i = 0u; i < D4; i++) {
-                partial[i * LS + lane] = mixed[f * D4 + i];
-            }
-            workgroupBarrier();
-            var highest = LOWEST;
-            for (var l = 0u; l < LS; l++) {
-                highest = max(highest, tops[l]);
-            }
-            var total = 0.0;
-            for (var l = 0u; l < LS; l++) {
-                total += sums[l] * exp(tops[l] - highest);
-            }
-            if heads[f] != NOBODY {
-                for (var i = lane; i < D4; i += LS) {
-                    var value = vec4<f32>();
-                    for (var l = 0u; l < LS; l++) {
-                        value += partial[i * LS + l] * exp(tops[l] - highest);
-                    }
-                    put(token, heads[f] * D4 + i, value / total);
+#repeat f FOLD
+    if LS > 1u {
+        workgroupBarrier();
+        tops[lane] = top_${f};
+        workgroupBarrier();
+        var highest = LOWEST;
+        for (var l = 0u; l < LS; l++) {
+            highest = max(highest, tops[l]);
+        }
+        let share = exp(top_${f} - highest);
+        sums[lane] = sum_${f} * share;
+        for (var i = 0u; i < D4; i++) {
+            partial[i * LS + lane] = mixed_${f}[i] * share;
+        }
+        workgroupBarrier();
+        var total = 0.0;
+        for (var l = 0u; l < LS; l++) {
+            total += sums[l];
+        }
+        var mine: array<vec4<f32>, (D4 + LS - 1u) / LS>;
+#repeat i D4
+        var value_${f}_${i} = vec4<f32>();
+        for (var l = 0u; l < LS; l++) {
+            value_${f}_${i} += partial[${i}u * LS + l];
+        }
+        mine[${i}u / LS] = select(mine[${i}u / LS], value_${f}_${i}, ls == ${i}u % LS);
+#end
+        if head_${f} != NOBODY {
+            for (var i = 0u; i < D4; i += LS) {
+                if i + ls < D4 {
+                    put(token, head_${f} * D4 + i + ls, mine[i / LS] / total);
                 }
             }
-        } else if heads[f] != NOBODY && t < p.length {
-            for (var i = 0u; i < D4; i++) {
-                put(token, heads[f] * D4 + i, mixed[f * D4 + i] / sum[f]);
-            }
+        }
+    } else if head_${f} != NOBODY && t < p.length {
+        for (var i = 0u; i < D4; i++) {
+            put(token, head_${f} * D4 + i, mixed_${f}[i] / sum_${f});
         }
     }
+#end
 }

@@ -36,23 +36,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             return; // an entry that names nobody
         }
     }
-    for (var i = lane; i < p.half / 2u; i += LANES) {
-        let source = pairs_at(head, i);
-        let weight = pairs_at(select(1u, 0u, is_query), i);
-        let normed = vec4<f32>(x[source.x], x[source.y]) * scale * vec4<f32>(of_heads[weight.x], of_heads[weight.y]);
-        let pairs = turned(normed, place.x, i);
-        if is_query {
-            x[source.x] = pairs.xy;
-            x[source.y] = pairs.zw;
-        } else {
+    for (var i = lane * TWOS; i < p.half / 2u; i += LANES * TWOS) {
+        var pairs: Pairs;
+        var value: Pairs;
+        for (var n = 0u; n < TWOS; n++) {
+            let source = pairs_at(head, i + n);
+            let weight = pairs_at(select(1u, 0u, is_query), i + n);
+            let normed = vec4<f32>(x[source.x], x[source.y]) * scale * vec4<f32>(of_heads[weight.x], of_heads[weight.y]);
+            pairs[n] = turned(normed, place.x, i + n);
+            if is_query {
+                x[source.x] = pairs[n].xy;
+                x[source.y] = pairs[n].zw;
+            } else {
+                let of_value = pairs_at(head_at(token, member + p.keys), i + n);
+                value[n] = vec4<f32>(x[of_value.x], x[of_value.y]);
+            }
+        }
+        if !is_query {
             let at_key = cache_at(token, place.y, kv);
-            let key_to = pairs_at(at_key, i);
-            let value_to = pairs_at(at_key + p.kv_heads, i);
-            let value = pairs_at(head_at(token, member + p.keys), i);
-            cache[key_to.x] = pairs.xy;
-            cache[key_to.y] = pairs.zw;
-            cache[value_to.x] = x[value.x];
-            cache[value_to.y] = x[value.y];
+            append(at_key, i, &pairs);
+            append(at_key + p.kv_heads, i, &value);
         }
     }
 }

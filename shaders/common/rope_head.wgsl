@@ -1,6 +1,6 @@
 // Rotary position embedding of queries, in place, and the appending of keys (turned as well) and values to the cache
-// [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values. Invocations take two
-// pairs of elements of a head at a time, two elements to a load.
+// [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values. Invocations take TWOS
+// times two pairs of elements of a head at a time, two elements to a load; those of two such make whole texels.
 struct Params {
     queries: u32,     // query heads in a row
     keys: u32,        // kv heads in a row; 0 = the row holds queries alone
@@ -20,7 +20,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read> list: array<u32>;
 @group(0) @binding(4) var<storage, read_write> cache: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read> of_heads: array<vec2<f32>>; // biases of all heads of q, k and v, norms of q and of k, or nothing
+#store beside 6
 @group(1) @binding(0) var<uniform> p: Params;
+
+const TWOS = ${TWOS}u;
+
+// Twice two pairs of elements, or as often as an invocation takes them.
+alias Pairs = array<vec4<f32>, TWOS>;
 
 // Where the `i`-th two pairs of elements of a head lie, of half / 2, where the head is the `head`-th: pairs are adjacent, or their
 // elements half a head apart.
@@ -69,4 +75,21 @@ fn kv_head(member: u32) -> u32 {
 // The head of the cache that the key of `kv` is at a token's slot; that of its value is kv_heads behind.
 fn cache_at(token: u32, slot: u32, kv: u32) -> u32 {
     return (token / p.length * p.capacity + slot) * 2u * p.kv_heads + kv;
+}
+
+// Puts the `i`-th pairs of a head of the cache, and those behind them, where they belong.
+fn append(head: u32, i: u32, pairs: ptr<function, Pairs>) {
+    for (var n = 0u; n < TWOS; n++) {
+        let to = pairs_at(head, i + n);
+        cache[to.x] = (*pairs)[n].xy;
+        cache[to.y] = (*pairs)[n].zw;
+    }
+    if TWOS > 1u {
+        let to = pairs_at(head, i) / 2u;
+        let near = (*pairs)[0];
+        let far = (*pairs)[TWOS - 1u];
+        let is_adjacent = p.adjacent != 0u;
+        beside(to.x, select(vec4<f32>(near.xy, far.xy), near, is_adjacent));
+        beside(select(to.y, to.x + 1u, is_adjacent), select(vec4<f32>(near.zw, far.zw), far, is_adjacent));
+    }
 }

@@ -418,7 +418,7 @@ pub fn registry(tier: Tier) -> Vec<(&'static Kernel, Vec<Substitution>)> {
         (&random_weights::KERNEL, plain()),
         (&rms_norm::KERNEL, norm_variants(tier)),
         (&rope_append::KERNEL, rope_append::variants(tier)),
-        (&rope_append::NORMED, plain()),
+        (&rope_append::NORMED, rope_append::normed_variants(tier)),
         (&sample::KERNEL, sample::variants()),
         (&sample_importance::KERNEL, plain()),
         (&score::KERNEL, plain()),

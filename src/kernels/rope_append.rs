@@ -1,13 +1,13 @@
 //! Rotary position embedding of queries, in place, and keys (turned as well) and values into the cache. What a family does
 //! to heads before that happens on the way: a bias of q, k and v, or an RMS norm of every head of q and k.
 
-use super::{Cache, lanes};
+use super::{Cache, FEW, lanes};
 use crate::error::Result;
 use crate::gpu::{Buffer, Kernel, Recorder, ShaderSource, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    rope_append [Write, Read, Read, Read, Write, Read] {
+    rope_append [Write, Read, Read, Read, Write, Read, Store] {
         queries: u32, keys: u32, half: u32, adjacent: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32,
         no_rope: u32, eps: f32,
     }
@@ -40,13 +40,30 @@ pub struct Turns<'a> {
     pub no_rope: bool,
 }
 
-fn variant(tier: Tier, biased: bool) -> Substitution {
-    Substitution::numbers(&[("LANES", lanes(tier)), ("BIASED", biased.into())])
+/// Where it keeps the cache's mirror, an invocation takes twice as many elements: whole texels.
+fn variant(tier: Tier, biased: bool, stores: bool) -> Substitution {
+    let numbers = [("LANES", lanes(tier)), ("BIASED", biased.into()), ("TWOS", 1 + u32::from(stores))];
+    Substitution::numbers(&numbers).storing(stores)
+}
+
+fn normed_variant(tier: Tier, stores: bool) -> Substitution {
+    Substitution::numbers(&[("LANES", lanes(tier)), ("TWOS", 1 + u32::from(stores))]).storing(stores)
+}
+
+/// Whether the op can keep a mirror for adapters of a tier.
+fn can_store(tier: Tier) -> &'static [bool] {
+    if tier == Tier::Software { &[false, true] } else { &[false] }
 }
 
 /// Every variant that can be compiled.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    vec![variant(tier, false), variant(tier, true)]
+    let of = |&stores: &bool| [false, true].map(|biased| variant(tier, biased, stores));
+    can_store(tier).iter().flat_map(of).collect()
+}
+
+/// Those of [`NORMED`].
+pub fn normed_variants(tier: Tier) -> Vec<Substitution> {
+    can_store(tier).iter().map(|&stores| normed_variant(tier, stores)).collect()
 }
 
 /// Cosine and sine of every angle `position * frequency`, positions first.
@@ -99,19 +116,22 @@ pub fn record(
     let tier = rec.gpu().tier();
     let (members, tokens) = (params.queries + params.keys, (samples * length) as u32);
     let list = heads.list.map_or(places, |(list, _)| list);
-    let buffers = |last| [x, places, turns.table, list, cache.buffer, last];
+    let buffers = |last| [x, places, turns.table, list, cache.buffer, last, cache.buffer];
+    // Few tokens' keys and values go into the mirror on the way: a copy would cost more than the op itself.
+    let stores = heads.keys > 0 && length <= FEW && half.is_multiple_of(4) && cache.buffer.is_mirrored();
     match (turns.norms, turns.bias) {
         (Some(_), Some(_)) => return Err(crate::Error::Internal("heads with biases and norms at once".into())),
         (Some(norms), None) => {
-            rec.dispatch(&NORMED, &super::lanes_variant(tier), &params, &buffers(norms), [members, tokens, 1])?;
+            rec.dispatch(&NORMED, &normed_variant(tier, stores), &params, &buffers(norms), [members, tokens, 1])?;
         }
         (None, bias) => {
-            let grid = [(members * (half / 2)).div_ceil(lanes(tier)), tokens, 1];
-            let last = bias.unwrap_or(turns.table);
-            rec.dispatch(&KERNEL, &variant(tier, bias.is_some()), &params, &buffers(last), grid)?;
+            let variant = variant(tier, bias.is_some(), stores);
+            let invocations = members * (half / if stores { 4 } else { 2 });
+            let grid = [invocations.div_ceil(lanes(tier)), tokens, 1];
+            rec.dispatch(&KERNEL, &variant, &params, &buffers(bias.unwrap_or(turns.table)), grid)?;
         }
     }
-    if heads.keys > 0 {
+    if heads.keys > 0 && !stores {
         cache.mirror(rec, samples)?;
     }
     Ok(())

@@ -216,9 +216,17 @@ fn attention_finds_what_was_appended() {
     let mut random = Random(25);
     for tier in [Tier::Software, Tier::Gpu] {
         let device = super::device(tier, super::Manner::Trusted);
-        for (head_dim, kv_heads, samples, behind) in [(64, 3, 1, 0), (64, 3, 2, 3), (8, 1, 3, 1), (64, 8, 1, 0)] {
-            let case = (tier, head_dim, kv_heads, samples, behind);
-            let steps = [70, 1, 1, 90, 1];
+        // Of a few tokens rope keeps the mirror itself where four pairs of elements are whole texels: not of heads of 12.
+        for (head_dim, kv_heads, samples, behind, adjacent, normed) in [
+            (64, 3, 1, 0, false, false),
+            (64, 3, 2, 3, true, false),
+            (8, 1, 3, 1, false, true),
+            (64, 8, 1, 0, true, true),
+            (12, 2, 1, 0, true, false),
+            (12, 3, 2, 1, false, true),
+        ] {
+            let case = (tier, head_dim, kv_heads, samples, behind, adjacent, normed);
+            let steps = [70, 1, 2, 90, 1];
             let capacity = steps.iter().sum::<usize>() + 11;
             let bytes = 4 * (samples * capacity * Cache::slot(kv_heads, head_dim)) as u64;
             let buffer = device.gpu.mirrored("cache", Contents::Zeroed(bytes)).expect("a buffer");
@@ -227,6 +235,8 @@ fn attention_finds_what_was_appended() {
             // Every sample is so many slots behind the one before it.
             let mut before: Vec<usize> = (0..samples).map(|sample| (samples - 1 - sample) * behind).collect();
             let own: Vec<usize> = (0..kv_heads).collect();
+            let scales = random.values(2 * head_dim, 1.0);
+            let (scale_buffer, eps) = (device.input(&scales, 0), 1e-6);
             for length in steps {
                 let tokens = samples * length;
                 let places: Vec<[u32; 2]> =
@@ -244,16 +254,8 @@ fn attention_finds_what_was_appended() {
                 let cache = Cache { buffer: &buffer, kv_heads, capacity, fresh: first, filled, head_dim };
                 let out = device.output::<f32>(tokens * row, 0);
                 device.run(&case, |recorder| {
-                    let (bias, norms) = (None, None);
-                    let turns = Turns {
-                        table: &table_buffer,
-                        head_dim,
-                        adjacent: false,
-                        bias,
-                        norms,
-                        eps: 0.0,
-                        no_rope: false,
-                    };
+                    let (bias, norms, no_rope) = (None, normed.then_some(&scale_buffer), false);
+                    let turns = Turns { table: &table_buffer, head_dim, adjacent, bias, norms, eps, no_rope };
                     let in_row = Heads { queries: kv_heads, keys: kv_heads, list: None };
                     kernels::rope_append::record(recorder, &x, in_row, &places, turns, cache, (samples, length))?;
                     let queries = Queries {
@@ -271,8 +273,12 @@ fn attention_finds_what_was_appended() {
                     kernels::attention::record(recorder, queries, cache, (&out).into())
                 });
                 let [q, k, v] = &mut parts;
-                kernels::rope_append::turn_twin(q, &slots, &table, kv_heads, head_dim, false);
-                kernels::rope_append::turn_twin(k, &slots, &table, kv_heads, head_dim, false);
+                if normed {
+                    kernels::rope_append::norm_twin(q, &scales[..head_dim], eps);
+                    kernels::rope_append::norm_twin(k, &scales[head_dim..], eps);
+                }
+                kernels::rope_append::turn_twin(q, &slots, &table, kv_heads, head_dim, adjacent);
+                kernels::rope_append::turn_twin(k, &slots, &table, kv_heads, head_dim, adjacent);
                 let shape = (length, kv_heads, capacity, head_dim);
                 kernels::rope_append::append_twin(k, &mut halves[0], &slots, &own, shape);
                 kernels::rope_append::append_twin(v, &mut halves[1], &slots, &own, shape);
