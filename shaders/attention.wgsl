@@ -111,6 +111,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var l = 0u; l < LS; l++) {
             total += sums[l];
         }
+        // Every invocation adds up all elements and keeps its own: loads from where the lanes of a vector have to look in different places
+        // cost some drivers a loop over them.
         var mine: array<vec4<f32>, (D4 + LS - 1u) / LS>;
 #repeat i D4
         var value_${f}_${i} = vec4<f32>();

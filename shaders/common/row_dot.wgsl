@@ -8,10 +8,12 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     return w;
 }
 
-// Those weights times the inputs there.
+// Those weights times the inputs there, each four used as they come: all 32 would not stay in registers.
 fn W__row_dot(row: u32, block: u32, steps: u32, scale: vec2<f32>, xs: ptr<function, array<vec4<f32>, 8>>) -> f32 {
-    let w = W__row(row, block, steps, scale);
-    let near = dot((*xs)[0], w[0]) + dot((*xs)[1], w[1]) + dot((*xs)[2], w[2]) + dot((*xs)[3], w[3]);
-    let far = dot((*xs)[4], w[4]) + dot((*xs)[5], w[5]) + dot((*xs)[6], w[6]) + dot((*xs)[7], w[7]);
-    return near + far;
+    var words = W__row_words(row, block, steps);
+    var sums = vec2<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        sums += vec2<f32>(dot((*xs)[i], W__row_four(&words, i, scale)), dot((*xs)[4u + i], W__row_four(&words, 4u + i, scale)));
+    }
+    return sums.x + sums.y;
 }
