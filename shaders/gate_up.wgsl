@@ -19,67 +19,61 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tile_n = (group.x * LN + lane % LN) * TN;
     let tile_m = (group.y * LM + lane / LN) * TM;
 
-    var rows: array<u32, TN>;
-    for (var n = 0u; n < TN; n++) {
-        rows[n] = row_of(tile_n + n);
-    }
-    var tokens: array<u32, TM>;
-    for (var m = 0u; m < TM; m++) {
-        tokens[m] = (p.x_row + min(tile_m + m, p.tokens - 1u)) * p.steps * 16u;
-    }
-    var gates: array<f32, ${TILE}>;
-    var ups: array<f32, ${TILE}>;
+    // Sums are written out one by one: of more than some 48 in an array, software drivers look for each at run time.
+#repeat n TN
+    let row_${n} = row_of(tile_n + ${n}u);
+    let at_${n} = min(row_${n}, p.rows - 1u);
+#end
+#repeat m TM
+    let token_${m} = (p.x_row + min(tile_m + ${m}u, p.tokens - 1u)) * p.steps * 16u;
+#repeat n TN
+    var gate_${m}_${n} = 0.0;
+    var up_${m}_${n} = 0.0;
+#end
+#end
 
     for (var step = 0u; step < p.steps; step++) {
-        var gate_scales: array<vec4<f32>, TN>;
-        var up_scales: array<vec4<f32>, TN>;
-        for (var n = 0u; n < TN; n++) {
-            gate_scales[n] = gate_row_scales(min(rows[n], p.rows - 1u), step, p.steps);
-            up_scales[n] = up_row_scales(min(rows[n], p.rows - 1u), step, p.steps);
-        }
+#repeat n TN
+        let gate_scales_${n} = gate_row_scales(at_${n}, step, p.steps);
+        let up_scales_${n} = up_row_scales(at_${n}, step, p.steps);
+#end
         for (var half = 0u; half < 2u; half++) {
             let block = 2u * step + half;
-            var gate_words: array<gate_Words, TN>;
-            var up_words: array<up_Words, TN>;
-            for (var n = 0u; n < TN; n++) {
-                gate_words[n] = gate_row_words(min(rows[n], p.rows - 1u), block, p.steps);
-                up_words[n] = up_row_words(min(rows[n], p.rows - 1u), block, p.steps);
-            }
-            // Eight columns at a time, so that the loop stays short enough for an instruction cache.
-            for (var i = 0u; i < 8u; i += 2u) {
-                var xs: array<vec4<f32>, TM * 2u>;
-                for (var m = 0u; m < TM; m++) {
-                    xs[m * 2u] = x(tokens[m] + block * 8u + i);
-                    xs[m * 2u + 1u] = x(tokens[m] + block * 8u + i + 1u);
-                }
-                for (var n = 0u; n < TN; n++) {
-                    let scale = select(gate_scales[n].xy, gate_scales[n].zw, half == 1u);
-                    var words = gate_words[n];
-                    let w0 = gate_row_four(&words, i, scale);
-                    let w1 = gate_row_four(&words, i + 1u, scale);
-                    for (var m = 0u; m < TM; m++) {
-                        gates[m * TN + n] += dot(xs[m * 2u], w0) + dot(xs[m * 2u + 1u], w1);
-                    }
-                }
-                for (var n = 0u; n < TN; n++) {
-                    let scale = select(up_scales[n].xy, up_scales[n].zw, half == 1u);
-                    var words = up_words[n];
-                    let w0 = up_row_four(&words, i, scale);
-                    let w1 = up_row_four(&words, i + 1u, scale);
-                    for (var m = 0u; m < TM; m++) {
-                        ups[m * TN + n] += dot(xs[m * 2u], w0) + dot(xs[m * 2u + 1u], w1);
-                    }
-                }
+#repeat n TN
+            let gate_scale_${n} = select(gate_scales_${n}.xy, gate_scales_${n}.zw, half == 1u);
+            var gate_words_${n} = gate_row_words(at_${n}, block, p.steps);
+            let up_scale_${n} = select(up_scales_${n}.xy, up_scales_${n}.zw, half == 1u);
+            var up_words_${n} = up_row_words(at_${n}, block, p.steps);
+#end
+            // Four columns at a time, so that the loop stays short enough for an instruction cache.
+            for (var i = 0u; i < 8u; i++) {
+#repeat m TM
+                let x_${m} = x(token_${m} + block * 8u + i);
+#end
+#repeat n TN
+                let gate_w_${n} = gate_row_four(&gate_words_${n}, i, gate_scale_${n});
+#repeat m TM
+                gate_${m}_${n} += dot(x_${m}, gate_w_${n});
+#end
+#end
+#repeat n TN
+                let up_w_${n} = up_row_four(&up_words_${n}, i, up_scale_${n});
+#repeat m TM
+                up_${m}_${n} += dot(x_${m}, up_w_${n});
+#end
+#end
             }
         }
     }
 
-    for (var m = 0u; m < TM; m++) {
-        for (var n = 0u; n < TN; n++) {
-            if tile_m + m < p.tokens && rows[n] < p.rows {
-                y[(p.y_row + tile_m + m) * p.y_stride + p.y_column + tile_n + n]
-                    = gates[m * TN + n] / (1.0 + exp(-gates[m * TN + n])) * ups[m * TN + n];
-            }
+#repeat m TM
+    if tile_m + ${m}u < p.tokens {
+        let to_${m} = (p.y_row + tile_m + ${m}u) * p.y_stride + p.y_column + tile_n;
+#repeat n TN
+        if row_${n} < p.rows {
+            y[to_${m} + ${n}u] = gate_${m}_${n} / (1.0 + exp(-gate_${m}_${n})) * up_${m}_${n};
         }
+#end
     }
+#end
 }

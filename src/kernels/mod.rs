@@ -228,14 +228,7 @@ impl Tile {
     fn variant(&self, formats: &[WeightFormat]) -> Substitution {
         Substitution {
             weights: formats.iter().map(|format| format.decoder(Layout::Rows)).collect(),
-            numbers: vec![
-                ("TM", self.tm),
-                ("TN", self.tn),
-                ("LM", self.lm),
-                ("LN", self.ln),
-                ("LANES", self.lanes()),
-                ("TILE", self.tm * self.tn),
-            ],
+            numbers: vec![("TM", self.tm), ("TN", self.tn), ("LM", self.lm), ("LN", self.ln), ("LANES", self.lanes())],
         }
     }
 
@@ -262,9 +255,8 @@ fn wide_rows(tier: Tier, tokens: usize) -> Option<usize> {
 /// docs/performance.md), untuned on hardware.
 fn tile(tier: Tier, tokens: usize, weights: u32) -> Tile {
     match (tier, tokens) {
-        // Of more than 48 outputs by tokens the driver indexes the sums at run time: a branch for every lane and sum.
         (Tier::Software, 0..=NARROW) => Tile { tm: 4, tn: 8, lm: 1, ln: 8 },
-        (Tier::Software, _) => Tile { tm: 8, tn: if weights == 1 { 6 } else { 4 }, lm: 8, ln: 1 },
+        (Tier::Software, _) => Tile { tm: 8, tn: if weights == 1 { 12 } else { 8 }, lm: 8, ln: 1 },
         (Tier::Gpu, _) => Tile { tm: 4, tn: 4 / weights, lm: 2, ln: 32 },
     }
 }
