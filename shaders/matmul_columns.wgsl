@@ -28,12 +28,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let part = min(column / p.blocks, p.parts - 1u);
     let tile_m = (group.y * LM + lane / LN) * TM;
 
-    var tokens: array<u32, TM>;
-    for (var m = 0u; m < TM; m++) {
-        tokens[m] = (p.a_row + min(tile_m + m, p.tokens - 1u)) * (p.a_stride / 4u);
-    }
-
-    var sums: array<vec4<f32>, ${SUMS}>;
+    // Sums are written out one by one: where they are an array, and a format takes long to decode, software drivers look for each at
+    // run time.
+#repeat m TM
+    let token_${m} = (p.a_row + min(tile_m + ${m}u, p.tokens - 1u)) * (p.a_stride / 4u);
+#repeat n FOURS
+    var sum_${m}_${n} = vec4<f32>();
+#end
+#end
 
     // Inputs come in runs of one group: 32 at a time where there is no list or its units are whole groups.
     let aligned = p.unit % 32u == 0u;
@@ -59,44 +61,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let channels = min(channels_of(quad * 4u), vec4<u32>(p.channels - 1u));
             let inputs = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
             let real = (inputs >= vec4<u32>(first)) & (inputs < vec4<u32>(end));
-            var values: array<vec4<f32>, TM>;
-            for (var m = 0u; m < TM; m++) {
-                values[m] = select(vec4<f32>(), a(tokens[m] + quad), real);
-            }
+#repeat m TM
+            let values_${m} = select(vec4<f32>(), a(token_${m} + quad), real);
+#end
             var bits0 = weight_bits(channels.x, block);
             var bits1 = weight_bits(channels.y, block);
             var bits2 = weight_bits(channels.z, block);
             var bits3 = weight_bits(channels.w, block);
             // All four channels are added to a sum while it is at hand: more sums than there are registers lie in memory.
-            for (var n = 0u; n < 8u; n++) {
-                let w0 = weight_four(&bits0, n, &scales);
-                let w1 = weight_four(&bits1, n, &scales);
-                let w2 = weight_four(&bits2, n, &scales);
-                let w3 = weight_four(&bits3, n, &scales);
-                for (var m = 0u; m < TM; m++) {
-                    var sum = sums[m * 8u + n];
-                    sum += values[m].x * w0;
-                    sum += values[m].y * w1;
-                    sum += values[m].z * w2;
-                    sum += values[m].w * w3;
-                    sums[m * 8u + n] = sum;
-                }
-            }
+#repeat n FOURS
+            let w0_${n} = weight_four(&bits0, ${n}u, &scales);
+            let w1_${n} = weight_four(&bits1, ${n}u, &scales);
+            let w2_${n} = weight_four(&bits2, ${n}u, &scales);
+            let w3_${n} = weight_four(&bits3, ${n}u, &scales);
+#repeat m TM
+            sum_${m}_${n} += values_${m}.x * w0_${n};
+            sum_${m}_${n} += values_${m}.y * w1_${n};
+            sum_${m}_${n} += values_${m}.z * w2_${n};
+            sum_${m}_${n} += values_${m}.w * w3_${n};
+#end
+#end
         }
     }
 
-    if owned {
-        for (var m = 0u; m < TM; m++) {
-            if tile_m + m < p.tokens {
-                let at = part * p.part_stride + (p.y_row + tile_m + m) * p.y_stride + p.y_column + number * 8u;
-                for (var n = 0u; n < 8u; n++) {
-                    var value = sums[m * 8u + n];
-                    if p.add != 0u {
-                        value += y[at + n];
-                    }
-                    y[at + n] = value;
-                }
-            }
+    let to = part * p.part_stride + p.y_column + number * 8u;
+#repeat m TM
+    if owned && tile_m + ${m}u < p.tokens {
+        let at = to + (p.y_row + tile_m + ${m}u) * p.y_stride;
+#repeat n FOURS
+        if p.add != 0u {
+            sum_${m}_${n} += y[at + ${n}u];
         }
+        y[at + ${n}u] = sum_${m}_${n};
+#end
     }
+#end
 }

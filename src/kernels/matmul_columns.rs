@@ -83,7 +83,7 @@ fn variant(tile: Tile, format: WeightFormat) -> Substitution {
             ("LM", tile.lm),
             ("LN", tile.ln),
             ("LANES", tile.lm * tile.ln),
-            ("SUMS", tile.tm * 8),
+            ("FOURS", COLUMN_BLOCK as u32 / 4),
         ],
     }
 }
