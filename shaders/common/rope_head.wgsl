@@ -1,6 +1,6 @@
 // Rotary position embedding of queries, in place, and the appending of keys (turned as well) and values to the cache
 // [sample][slot][keys, then values][kv head][head_dim]. A row of x holds queries, then keys, then values. Invocations take TWOS
-// times two pairs of elements of a head at a time, two elements to a load; those of two such make whole texels.
+// times two pairs of elements of a head at a time, two elements to a load. With TWOS = 2 these are whole texels of the cache's mirror.
 struct Params {
     queries: u32,     // query heads in a row
     keys: u32,        // kv heads in a row; 0 = the row holds queries alone
@@ -25,7 +25,7 @@ struct Params {
 
 const TWOS = ${TWOS}u;
 
-// Twice two pairs of elements, or as often as an invocation takes them.
+// What an invocation takes of a head: TWOS times two pairs of elements, four to a vector.
 alias Pairs = array<vec4<f32>, TWOS>;
 
 // Where the `i`-th two pairs of elements of a head lie, of half / 2, where the head is the `head`-th: pairs are adjacent, or their
