@@ -40,7 +40,6 @@ fn variant(tier: Tier, head_dim: usize, group: usize, length: usize) -> (Substit
     let numbers = vec![
         ("D4", head_dim as u32 / 4),
         ("FOLD", fold as u32),
-        ("FOLD_D4", (fold * head_dim / 4) as u32),
         ("LQ", queries as u32),
         ("LS", slots as u32),
         ("LANES", (queries * slots) as u32),
