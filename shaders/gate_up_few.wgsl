@@ -59,8 +59,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             for (var n = 0u; n < TN; n++) {
                 let row = min(rows[n], p.rows - 1u);
-                gates[n] += gate_row_dot(row, block, p.steps, select(gate_scales[n].xy, gate_scales[n].zw, half == 1u), &xs);
-                ups[n] += up_row_dot(row, block, p.steps, select(up_scales[n].xy, up_scales[n].zw, half == 1u), &xs);
+                let gate_scale = select(gate_scales[n].xy, gate_scales[n].zw, half == 1u);
+                let up_scale = select(up_scales[n].xy, up_scales[n].zw, half == 1u);
+                gates[n] = gate_row_added(gates[n], row, block, p.steps, gate_scale, &xs);
+                ups[n] = up_row_added(ups[n], row, block, p.steps, up_scale, &xs);
             }
         }
     }

@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             for (var n = 0u; n < TN; n++) {
                 let scale = select(scales[n].xy, scales[n].zw, half == 1u);
-                sums[n] += weight_row_dot(min(rows[n], p.rows - 1u), block, p.steps, scale, &xs);
+                sums[n] = weight_row_added(sums[n], min(rows[n], p.rows - 1u), block, p.steps, scale, &xs);
             }
         }
     }

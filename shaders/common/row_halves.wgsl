@@ -23,4 +23,4 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return vec4<f32>(W__unpack(pair.x), W__unpack(pair.y));
 }
 
-#import row_dot
+#import row_added

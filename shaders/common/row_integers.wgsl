@@ -15,12 +15,12 @@ fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>
     return w;
 }
 
-// Those weights times the inputs there.
-fn W__row_dot(row: u32, block: u32, steps: u32, scale: vec2<f32>, xs: ptr<function, array<vec4<f32>, 8>>) -> f32 {
+// `sum` plus those weights times the inputs there.
+fn W__row_added(sum: f32, row: u32, block: u32, steps: u32, scale: vec2<f32>, xs: ptr<function, array<vec4<f32>, 8>>) -> f32 {
     var words = W__row_words(row, block, steps);
     var sums = vec2<f32>();
     for (var i = 0u; i < 4u; i++) {
         sums += vec2<f32>(dot((*xs)[i], W__row_integers(&words, i)), dot((*xs)[4u + i], W__row_integers(&words, 4u + i)));
     }
-    return (sums.x + sums.y) * scale.x;
+    return sum + (sums.x + sums.y) * scale.x;
 }

@@ -30,5 +30,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return select(low, high, i > 3u);
 }
 
-#import row_dot
+#import row_added
 #import row_touch

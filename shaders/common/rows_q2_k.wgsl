@@ -37,5 +37,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__pairs((*words).low[i / 4u] >> (8u * (i % 4u))) * s.x - s.y;
 }
 
-#import row_dot
+#import row_added
 #import row_touch

@@ -38,5 +38,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__threes((*words).low[i / 4u] >> (8u * (i % 4u)), (*words).high >> (4u * i)) * s;
 }
 
-#import row_dot
+#import row_added
 #import row_touch

@@ -28,5 +28,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__in_place((*words)[i / 2u] >> (16u * (i % 2u))) * scales + scale.y;
 }
 
-#import row_dot
+#import row_added
 #import row_touch

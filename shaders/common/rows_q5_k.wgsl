@@ -34,5 +34,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__fives((*words).low[i / 2u] >> (16u * (i % 2u)), (*words).high >> (4u * i)) * scale.x - scale.y;
 }
 
-#import row_dot
+#import row_added
 #import row_touch

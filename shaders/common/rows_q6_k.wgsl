@@ -36,5 +36,5 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__sixes((*words).low[i / 2u] >> (16u * (i % 2u)), (*words).high[i / 4u] >> (8u * (i % 4u))) * s;
 }
 
-#import row_dot
+#import row_added
 #import row_touch

@@ -76,7 +76,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
     ShaderSource { name: "attention_query", text: include_str!("../../shaders/common/attention_query.wgsl") },
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
-    ShaderSource { name: "row_dot", text: include_str!("../../shaders/common/row_dot.wgsl") },
+    ShaderSource { name: "row_added", text: include_str!("../../shaders/common/row_added.wgsl") },
     ShaderSource { name: "row_few", text: include_str!("../../shaders/common/row_few.wgsl") },
     ShaderSource { name: "row_halves", text: include_str!("../../shaders/common/row_halves.wgsl") },
     ShaderSource { name: "row_integers", text: include_str!("../../shaders/common/row_integers.wgsl") },
