@@ -12,10 +12,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let token = group.y;
     let head = head_at(token, member);
     var sum = 0.0;
-    for (var i = lane; i < p.half / 2u; i += LANES) {
-        let source = pairs_at(head, i);
-        let pairs = vec4<f32>(x[source.x], x[source.y]);
-        sum += dot(pairs, pairs);
+    for (var i = lane; i < shares(); i += LANES) {
+        let source = share_at(head, i);
+        sum += dot(x[source.x], x[source.x]) + dot(x[source.y], x[source.y]);
     }
     partial[lane] = sum;
     workgroupBarrier();
@@ -36,26 +35,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             return; // an entry that names nobody
         }
     }
-    for (var i = lane * TWOS; i < p.half / 2u; i += LANES * TWOS) {
-        var pairs: Pairs;
-        var value: Pairs;
-        for (var n = 0u; n < TWOS; n++) {
-            let source = pairs_at(head, i + n);
-            let weight = pairs_at(select(1u, 0u, is_query), i + n);
-            let normed = vec4<f32>(x[source.x], x[source.y]) * scale * vec4<f32>(of_heads[weight.x], of_heads[weight.y]);
-            pairs[n] = turned(normed, place.x, i + n);
-            if is_query {
-                x[source.x] = pairs[n].xy;
-                x[source.y] = pairs[n].zw;
-            } else {
-                let of_value = pairs_at(head_at(token, member + p.keys), i + n);
-                value[n] = vec4<f32>(x[of_value.x], x[of_value.y]);
-            }
-        }
-        if !is_query {
+    for (var i = lane; i < shares(); i += LANES) {
+        let source = share_at(head, i);
+        let weight = share_at(select(1u, 0u, is_query), i);
+        let normed = Share(x[source.x] * scale * of_heads[weight.x], x[source.y] * scale * of_heads[weight.y]);
+        let share = turned(normed, place.x, i);
+        if is_query {
+            x[source.x] = share[0];
+            x[source.y] = share[1];
+        } else {
+            let of_value = share_at(head_at(token, member + p.keys), i);
             let at_key = cache_at(token, place.y, kv);
-            append(at_key, i, &pairs);
-            append(at_key + p.kv_heads, i, &value);
+            append(at_key, i, share);
+            append(at_key + p.kv_heads, i, Share(x[of_value.x], x[of_value.y]));
         }
     }
 }

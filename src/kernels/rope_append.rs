@@ -7,9 +7,8 @@ use crate::gpu::{Buffer, Kernel, Recorder, ShaderSource, Substitution, Tier};
 
 super::kernel! {
     /// The op.
-    rope_append [Write, Read, Read, Read, Write, Read, Store] {
-        queries: u32, keys: u32, half: u32, adjacent: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32,
-        no_rope: u32, eps: f32,
+    rope_append [Write, Read, Fetch, Read, Write, Read, Store] {
+        queries: u32, keys: u32, half: u32, length: u32, kv_heads: u32, capacity: u32, model_heads: u32, no_rope: u32, eps: f32,
     }
 }
 
@@ -24,7 +23,7 @@ pub static NORMED: Kernel = Kernel {
 /// How a model turns the elements of a head, and what a layer does to q, k and v before.
 #[derive(Clone, Copy)]
 pub struct Turns<'a> {
-    /// `[position][head_dim / 2]` cosine and sine.
+    /// `[position][head_dim / 2]` cosine and sine, to fetch from, four words to an element.
     pub table: &'a Buffer,
     /// Elements of a head, a multiple of 4.
     pub head_dim: usize,
@@ -40,30 +39,40 @@ pub struct Turns<'a> {
     pub no_rope: bool,
 }
 
-/// Where it keeps the cache's mirror, an invocation takes twice as many elements: whole texels.
-fn variant(tier: Tier, biased: bool, stores: bool) -> Substitution {
-    let numbers = [("LANES", lanes(tier)), ("BIASED", biased.into()), ("TWOS", 1 + u32::from(stores))];
-    Substitution::numbers(&numbers).storing(stores)
+/// How invocations take a head.
+#[derive(Clone, Copy)]
+struct Shares {
+    /// Elements of a load, 4 or 2.
+    width: u32,
+    /// As [`Turns::adjacent`].
+    adjacent: bool,
+    /// Whether loads go into the cache's mirror as well.
+    stores: bool,
 }
 
-fn normed_variant(tier: Tier, stores: bool) -> Substitution {
-    Substitution::numbers(&[("LANES", lanes(tier)), ("TWOS", 1 + u32::from(stores))]).storing(stores)
-}
+impl Shares {
+    /// All that an adapter of a tier can be asked for.
+    fn all(tier: Tier) -> impl Iterator<Item = Shares> {
+        let widths = [(2, false), (4, false), (4, true)].into_iter();
+        let can = widths.filter(move |&(_, stores)| !stores || tier == Tier::Software);
+        can.flat_map(|(width, stores)| [false, true].map(|adjacent| Shares { width, adjacent, stores }))
+    }
 
-/// Whether the op can keep a mirror for adapters of a tier.
-fn can_store(tier: Tier) -> &'static [bool] {
-    if tier == Tier::Software { &[false, true] } else { &[false] }
+    fn variant(self, tier: Tier, own: &[(&'static str, u32)]) -> Substitution {
+        let own = [own, &[("WIDTH", self.width), ("TWOS", self.width / 2), ("ADJACENT", self.adjacent.into())]].concat();
+        Substitution::numbers(&[own, vec![("LANES", lanes(tier))]].concat()).storing(self.stores)
+    }
 }
 
 /// Every variant that can be compiled.
 pub fn variants(tier: Tier) -> Vec<Substitution> {
-    let of = |&stores: &bool| [false, true].map(|biased| variant(tier, biased, stores));
-    can_store(tier).iter().flat_map(of).collect()
+    let biased = |shares: Shares| [0, 1].map(|biased| shares.variant(tier, &[("BIASED", biased)]));
+    Shares::all(tier).flat_map(biased).collect()
 }
 
 /// Those of [`NORMED`].
 pub fn normed_variants(tier: Tier) -> Vec<Substitution> {
-    can_store(tier).iter().map(|&stores| normed_variant(tier, stores)).collect()
+    Shares::all(tier).map(|shares| shares.variant(tier, &[])).collect()
 }
 
 /// Cosine and sine of every angle `position * frequency`, positions first.
@@ -105,7 +114,6 @@ pub fn record(
         queries: heads.queries as u32,
         keys: heads.keys as u32,
         half,
-        adjacent: turns.adjacent.into(),
         length: length as u32,
         kv_heads: cache.kv_heads as u32,
         capacity: cache.capacity as u32,
@@ -117,18 +125,19 @@ pub fn record(
     let (members, tokens) = (params.queries + params.keys, (samples * length) as u32);
     let list = heads.list.map_or(places, |(list, _)| list);
     let buffers = |last| [x, places, turns.table, list, cache.buffer, last, cache.buffer];
+    let width = if half.is_multiple_of(4) { 4 } else { 2 };
     // Few tokens' keys and values go into the mirror on the way: a copy would cost more than the op itself.
-    let stores = heads.keys > 0 && length <= FEW && half.is_multiple_of(4) && cache.buffer.is_mirrored();
+    let stores = heads.keys > 0 && length <= FEW && width == 4 && cache.buffer.is_mirrored();
+    let shares = Shares { width, adjacent: turns.adjacent, stores };
     match (turns.norms, turns.bias) {
         (Some(_), Some(_)) => return Err(crate::Error::Internal("heads with biases and norms at once".into())),
         (Some(norms), None) => {
-            rec.dispatch(&NORMED, &normed_variant(tier, stores), &params, &buffers(norms), [members, tokens, 1])?;
+            rec.dispatch(&NORMED, &shares.variant(tier, &[]), &params, &buffers(norms), [members, tokens, 1])?;
         }
         (None, bias) => {
-            let variant = variant(tier, bias.is_some(), stores);
-            let invocations = members * (half / if stores { 4 } else { 2 });
-            let grid = [invocations.div_ceil(lanes(tier)), tokens, 1];
-            rec.dispatch(&KERNEL, &variant, &params, &buffers(bias.unwrap_or(turns.table)), grid)?;
+            let variant = shares.variant(tier, &[("BIASED", bias.is_some().into())]);
+            let grid = [(members * half / width).div_ceil(lanes(tier)), tokens, 1];
+            rec.dispatch(&KERNEL, &variant, &params, &buffers(bias.unwrap_or(list)), grid)?;
         }
     }
     if heads.keys > 0 && !stores {

@@ -146,12 +146,12 @@ impl ModelWeights {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Cosines and sines of the rotary embedding for `positions` positions.
+    /// Cosines and sines of the rotary embedding for `positions` positions, to fetch from.
     ///
     /// # Errors
-    /// Those of [`Gpu::buffer`].
+    /// Those of [`Gpu::fetched`].
     pub fn turns(&self, gpu: &Gpu, positions: usize) -> Result<Buffer> {
-        gpu.upload("rope table", &rope_append::table(&self.frequencies, positions))
+        gpu.fetched("rope table", bytemuck::cast_slice(&rope_append::table(&self.frequencies, positions)), 4)
     }
 
     /// How rope pairs the elements of a head, with a table that [`ModelWeights::turns`] made. What a layer does beside that

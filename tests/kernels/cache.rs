@@ -296,7 +296,8 @@ fn attention_finds_what_was_appended() {
 fn turns(device: &Device, head_dim: usize, positions: usize) -> (Vec<[f32; 2]>, Buffer) {
     let frequencies: Vec<f32> = (0..head_dim / 2).map(|i| 10000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect();
     let table = kernels::rope_append::table(&frequencies, positions);
-    let buffer = device.pairs(&table);
+    let words: Vec<u32> = table.iter().flatten().map(|value| value.to_bits()).collect();
+    let buffer = device.gpu.fetched("turns", &words, 4).expect("a table");
     (table, buffer)
 }
 
