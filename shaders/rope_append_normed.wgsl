@@ -14,7 +14,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = 0.0;
     for (var i = lane; i < shares(); i += LANES) {
         let source = share_at(head, i);
-        sum += dot(x[source.x], x[source.x]) + dot(x[source.y], x[source.y]);
+        let near = x[source.x];
+        let far = x[source.y];
+        sum += dot(near, near) + dot(far, far);
     }
     partial[lane] = sum;
     workgroupBarrier();
