@@ -5,7 +5,7 @@ struct Params {
     samples: u32,
     length: u32,   // tokens of a sample in x
     units: u32,    // units in x
-    unit: u32,     // channels of a unit
+    unit: u32,     // channels of a unit: 1, or a multiple of 4 where there is a list
     width: u32,    // channels of h
     stride: u32,   // columns of a row of x, a multiple of 4
     x_row: u32,    // first row of x
@@ -20,18 +20,25 @@ struct Params {
 }
 
 #fetch x 0 vec4<f32>
-@group(0) @binding(1) var<storage, read> kept: array<u32>;
+@group(0) @binding(1) var<storage, read> kept: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> lengths: array<u32>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
 @group(0) @binding(4) var<storage, read_write> h: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-// The channel of h that column j of x is.
-fn channel_of(j: u32) -> u32 {
+// The channels of h that four columns of x are, j the first. Columns past the last are padding: they stand for the last, and are not
+// written.
+fn channels_of(j: u32, columns: u32) -> vec4<u32> {
+    let last = columns - 1u;
     if p.listed == 0u {
-        return j;
+        return min(vec4<u32>(j) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
     }
-    return kept[j / p.unit] * p.unit + j % p.unit;
+    if p.unit == 1u {
+        return min(kept[min(j, last) / 4u], vec4<u32>(p.width - 1u));
+    }
+    // Units have a multiple of four channels.
+    let entry = min(j, last) / p.unit;
+    return vec4<u32>(kept[entry / 4u][entry % 4u] * p.unit + min(j, columns - 4u) - entry * p.unit) + vec4<u32>(0u, 1u, 2u, 3u);
 }
 
 const LC = ${LC}u; // invocations along columns
@@ -46,11 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let quad = group.x * LC + lane % LC;
     let j = quad * 4u;
     let row = group.y;
-    // Columns past the last are padding: they stand for the last, and are not written.
-    var channels: vec4<u32>;
-    for (var n = 0u; n < 4u; n++) {
-        channels[n] = channel_of(min(j + n, columns - 1u));
-    }
+    let channels = channels_of(j, columns);
     var first = row;
     var end = row + 1u;
     if p.kind == 0u {

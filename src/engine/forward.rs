@@ -23,6 +23,8 @@ pub(super) struct Pass<'a> {
     pub places: &'a Buffer,
     /// `[samples]` real tokens of each sample.
     pub lengths: &'a Buffer,
+    /// Whether any sample is shorter than `length`.
+    pub is_padded: bool,
     pub samples: usize,
     /// Tokens of a sample, padding included.
     pub length: usize,
@@ -70,6 +72,7 @@ pub(super) fn forward(
             norms: &work.norms,
             places,
             lengths: pass.lengths,
+            is_padded: pass.is_padded,
             samples,
             length,
             cache,

@@ -202,6 +202,7 @@ impl Scorer {
             ids: &self.ids,
             places: &self.places,
             lengths: &self.lengths,
+            is_padded: batch.iter().any(|tokens| tokens.len() < length),
             samples: batch.len(),
             length,
             caches: &caches,

@@ -51,7 +51,7 @@ pub enum Fetched {
 pub(super) const KINDS: usize = 4;
 
 /// Parts of a buffer, counted in texels of four words.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretches {
     /// Where the first begins.
     pub first: u32,
@@ -83,6 +83,15 @@ impl Stretches {
         }
         Stretches { first: 0, count, texels, apart: texels.next_multiple_of(TEXELS) }
     }
+}
+
+/// What a texture holds a copy of, as far as a list of commands goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    texture: u64,
+    /// The buffer that the parts are of.
+    pub(super) buffer: u64,
+    parts: Stretches,
 }
 
 /// A rectangle of a texture, and the texels that come before it.
@@ -256,7 +265,13 @@ impl Recorder<'_> {
             Some(texture) => texture.clone(),
             None => slot.insert(Arc::new(gpu.texture("fetched", bytes / 4, 4)?)).clone(),
         };
-        self.copy(buffer, parts, &texture, placed)?;
+        // Two dispatches often fetch the same, and nobody wrote it between them.
+        let held = Held { texture: texture.id, buffer: buffer.id, parts };
+        if self.held[kind as usize] != Some(held) {
+            self.copy(buffer, parts, &texture, placed)?;
+            // A browser is given lists in pieces, between which others may fetch.
+            self.held[kind as usize] = cfg!(not(target_arch = "wasm32")).then_some(held);
+        }
         Ok(Some((texture, placed.apart)))
     }
 

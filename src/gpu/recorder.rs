@@ -1,7 +1,7 @@
 //! One list of commands, and the one place that executes it: a single compute pass per submission (on software adapters several,
 //! between which activations are copied to where matmuls fetch them).
 
-use super::fetch::Copy;
+use super::fetch::{Copy, Held, KINDS};
 use super::pipeline::{Pipeline, params_layout};
 use super::{Access, Buffer, Gpu, Kernel, Substitution};
 use crate::error::{Error, Result};
@@ -73,6 +73,8 @@ pub struct Recorder<'g> {
     dispatches: Vec<Dispatch>,
     /// What is copied before the next dispatch, or behind the last.
     before: Vec<Copy>,
+    /// What was copied to be fetched and not written since.
+    pub(super) held: [Option<Held>; KINDS],
     /// [`PARAMS_STRIDE`] bytes a dispatch.
     params: Vec<u8>,
 }
@@ -80,7 +82,7 @@ pub struct Recorder<'g> {
 impl Gpu {
     /// An empty list of commands.
     pub fn record(&self) -> Recorder<'_> {
-        Recorder { gpu: self, dispatches: Vec::new(), before: Vec::new(), params: Vec::new() }
+        Recorder { gpu: self, dispatches: Vec::new(), before: Vec::new(), held: [None; KINDS], params: Vec::new() }
     }
 
     /// Submits a pass without a dispatch, and with it whatever was written before: what a submission itself costs.
@@ -150,6 +152,12 @@ impl<'g> Recorder<'g> {
         let start = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(start + PARAMS_STRIDE, 0);
+        let written = |id: u64| {
+            buffers.iter().zip(kernel.bindings).any(|(buffer, &access)| buffer.id == id && access == Access::Write)
+        };
+        for held in &mut self.held {
+            *held = held.filter(|held| !written(held.buffer));
+        }
         let before = std::mem::take(&mut self.before);
         self.dispatches.push(Dispatch { before, pipeline, storage, grid });
         Ok(())
@@ -225,6 +233,8 @@ impl<'g> Recorder<'g> {
         if count == 0 && self.before.is_empty() {
             return self.gpu.check();
         }
+        // Others may fetch between two submissions.
+        self.held = [None; KINDS];
         let device = &self.gpu.device;
         let mut arena = self.gpu.arena.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = count * PARAMS_STRIDE;

@@ -59,7 +59,8 @@ impl Shares {
     }
 
     fn variant(self, tier: Tier, own: &[(&'static str, u32)]) -> Substitution {
-        let own = [own, &[("WIDTH", self.width), ("TWOS", self.width / 2), ("ADJACENT", self.adjacent.into())]].concat();
+        let own =
+            [own, &[("WIDTH", self.width), ("TWOS", self.width / 2), ("ADJACENT", self.adjacent.into())]].concat();
         Substitution::numbers(&[own, vec![("LANES", lanes(tier))]].concat()).storing(self.stores)
     }
 }

@@ -298,7 +298,7 @@ impl Probing {
             gain: 1.0 - ema,
         };
         let (value, h) = (self.judge.value(block.layer, half), history.values(block.layer, half));
-        history_update::record(rec, (x, value), Some(kept), Some(block.lengths), h, update)
+        history_update::record(rec, (x, value), Some(kept), block.padding(), h, update)
     }
 }
 

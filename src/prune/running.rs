@@ -291,7 +291,7 @@ impl Watching<'_> {
         let Some(sums) = self.0.sums(block.layer, half) else { return Ok(()) };
         let (width, value) = (half.width(&self.0.model), self.0.judge.value(block.layer, half));
         let update = Update { samples: block.samples, length: block.length, ..summing(0, width, stride(width)) };
-        history_update::record(rec, (x, value), None, Some(block.lengths), sums, update)
+        history_update::record(rec, (x, value), None, block.padding(), sums, update)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Block<'a> {
     pub places: &'a Buffer,
     /// `[samples]` real tokens of each sample; the rest is padding.
     pub lengths: &'a Buffer,
+    /// Whether there is any.
+    pub is_padded: bool,
     /// Samples of the batch.
     pub samples: usize,
     /// Tokens of a sample, padding included.
@@ -33,6 +35,13 @@ pub struct Block<'a> {
     pub cache: Cache<'a>,
     /// The rotary embedding, and what the layer does to heads before.
     pub turns: Turns<'a>,
+}
+
+impl Block<'_> {
+    /// What leaves padding out, where there is any: looking for it costs more than the sums that it is left out of.
+    pub(crate) fn padding(&self) -> Option<&Buffer> {
+        self.is_padded.then_some(self.lengths)
+    }
 }
 
 /// A method of choosing units, called by the forward pass in this order for every layer.

@@ -2,7 +2,7 @@
 
 use super::Manner;
 use super::harness::{Device, Random, summing};
-use secateur::gpu::{Buffer, Contents, Tier};
+use secateur::gpu::{Buffer, Contents, Recorder, Tier};
 use secateur::kernels::history_update::{Update, Value};
 use secateur::kernels::layer_norm::Place;
 use secateur::kernels::{self, HistoryRows, Rows};
@@ -146,5 +146,33 @@ fn matmuls_by_rows_keep_the_mirror_of_what_they_write() {
                 same_in_both(device, &case, &y, (tokens, width));
             }
         }
+    }
+}
+
+/// What is fetched twice in one list is what lies there each time, also where it was written in between.
+#[test]
+fn what_is_fetched_again_is_what_was_written_last() {
+    let (tokens, width) = (9, 64);
+    let one = HistoryRows::One;
+    let update =
+        Update { samples: 1, length: tokens, width, stride: width, average: false, rows: one, keep: 0.0, gain: 1.0 };
+    for tier in [Tier::Software, Tier::Gpu] {
+        let device = super::device(tier, Manner::Trusted);
+        let rows = |value: f32| device.gpu.upload("rows", &vec![value; tokens * width]).expect("a buffer");
+        let (x, other) = (rows(1.0), rows(2.0));
+        let sums: Vec<Buffer> = (0..4).map(|_| device.gpu.zeros("sums", width).expect("a buffer")).collect();
+        device.run(&"fetched again", |recorder| {
+            let sum = |recorder: &mut Recorder<'_>, from: &Buffer, into: usize| {
+                let from = (Rows { buffer: from, first: 0 }, Value::Plain);
+                kernels::history_update::record(recorder, from, None, None, &sums[into], update)
+            };
+            sum(recorder, &x, 0)?;
+            sum(recorder, &x, 1)?;
+            kernels::copy::record(recorder, &other, &x, tokens * width)?;
+            sum(recorder, &x, 2)?;
+            sum(recorder, &other, 3)
+        });
+        let found: Vec<f32> = sums.iter().map(|sums| device.gpu.read(sums, width).expect("sums")[width - 1]).collect();
+        assert_eq!(found, [1.0, 1.0, 2.0, 2.0].map(|value| value * tokens as f32), "{tier:?}");
     }
 }

@@ -201,6 +201,7 @@ impl Sequences {
             ids: &self.step.ids,
             places: &self.step.places,
             lengths: &self.step.lengths,
+            is_padded: false,
             samples: self.lengths.len(),
             length: 1,
             caches: &caches,

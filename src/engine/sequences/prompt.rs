@@ -163,6 +163,7 @@ impl Sequences {
             ids: &ids,
             places: &places,
             lengths: &lengths,
+            is_padded: prompts.iter().any(|prompt| prompt.len() < length),
             samples,
             length,
             caches: &caches,
