@@ -1,12 +1,4 @@
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    var words = W__row_words(row, block, steps);
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        w[i] = W__row_four(&words, i, scale);
-    }
-    return w;
-}
+#import row
 
 // `sum` plus those weights times the inputs there, each four used as they come: all 32 would not stay in registers. Added one after
 // the other, as tiles of prompts do, so that a row's result is the same alone and among others.

@@ -5,15 +5,7 @@ fn W__row_four(words: ptr<function, W__Words>, i: u32, scale: vec2<f32>) -> vec4
     return W__row_integers(words, i) * scale.x;
 }
 
-// The 32 weights of `row` from column 32 * `block` on.
-fn W__row(row: u32, block: u32, steps: u32, scale: vec2<f32>) -> array<vec4<f32>, 8> {
-    var words = W__row_words(row, block, steps);
-    var w: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        w[i] = W__row_four(&words, i, scale);
-    }
-    return w;
-}
+#import row
 
 // `sum` plus those weights times the inputs there.
 fn W__row_added(sum: f32, row: u32, block: u32, steps: u32, scale: vec2<f32>, xs: ptr<function, array<vec4<f32>, 8>>) -> f32 {

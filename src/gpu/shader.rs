@@ -76,6 +76,7 @@ const COMMON: &[ShaderSource] = &[
     ShaderSource { name: "matrix_tile", text: include_str!("../../shaders/common/matrix_tile.wgsl") },
     ShaderSource { name: "attention_query", text: include_str!("../../shaders/common/attention_query.wgsl") },
     ShaderSource { name: "rope_head", text: include_str!("../../shaders/common/rope_head.wgsl") },
+    ShaderSource { name: "row", text: include_str!("../../shaders/common/row.wgsl") },
     ShaderSource { name: "row_added", text: include_str!("../../shaders/common/row_added.wgsl") },
     ShaderSource { name: "row_few", text: include_str!("../../shaders/common/row_few.wgsl") },
     ShaderSource { name: "row_halves", text: include_str!("../../shaders/common/row_halves.wgsl") },
